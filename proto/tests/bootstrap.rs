@@ -16,6 +16,8 @@ fn the_generated_code_is_up_to_date() {
     fs::write(&descriptors, files.encode_to_vec()).unwrap();
     tonic_prost_build::configure()
         .out_dir(out.path())
+        // The CLI prints these messages as JSON; field names are then those of the `.proto` file.
+        .type_attribute(".evenkeel.admin.v1", "#[derive(::serde::Serialize)]")
         .file_descriptor_set_path(&descriptors)
         .skip_protoc_run()
         .compile_protos(&["discovery.proto", "admin.proto"], &["."])

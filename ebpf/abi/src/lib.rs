@@ -53,8 +53,8 @@ pub const FAMILY_V6: u32 = 6;
 
 /// Names of the maps, as pinned in the agent's folder of bpffs.
 pub mod maps {
-    /// Hash: [`ServiceKey`](crate::ServiceKey) to [`Service`](crate::Service). Not preallocated: a replaced element is
-    /// then freed by RCU, so that a reader never sees an element turn into another one.
+    /// Hash: [`ServiceKey`](crate::ServiceKey) to [`Service`](crate::Service). Not preallocated, so that an unused table costs
+    /// nothing. A replaced element may be reused at once while a program still reads it: readers look a hit up again.
     pub const SERVICES: &str = "SERVICES";
     /// Array of [`Slot`](crate::Slot): the alias tables of all services, each a contiguous range.
     pub const SLOTS: &str = "SLOTS";
