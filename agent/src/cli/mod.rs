@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands of `evenkeel`: the daemon and the questions one can ask it.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `args` | command line |
+//! | `ask` | the client of the admin API, and what to say when it does not answer |
+//! | `tables` | messages as tables for people |
+//! | `bar` | small bars |
+//! | `detach` | taking everything out of the kernel, without an agent |
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage. JSON is the message with its field names; tables may change between
+//! versions, JSON only grows.
+
+mod args;
+mod ask;
+mod bar;
+mod detach;
+mod tables;
+
+use std::process::ExitCode;
+
+pub use args::{Cli, Command};
+use args::{Output, Query};
+
+/// A command failed: what a person reads, and the exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The admin API did not answer, or refused.
+    #[error(transparent)]
+    Ask(#[from] ask::AskError),
+    /// Detaching failed or was refused.
+    #[error(transparent)]
+    Detach(#[from] detach::DetachError),
+    /// No runtime could be built.
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs any command but `run`, prints its answer, and returns the exit code.
+#[must_use]
+pub fn main(command: Command) -> ExitCode {
+    match execute(command) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("evenkeel: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs any command but `run` and returns what it prints.
+///
+/// # Errors
+/// What went wrong, for a person.
+pub fn execute(command: Command) -> Result<String, CliError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
+    match command {
+        // The daemon is not a question; `main` dispatches it before it comes here.
+        Command::Run(_) => Ok(String::new()),
+        Command::Status(query) => runtime.block_on(async {
+            let status = ask::Client::connect(&query.admin_socket).await?.status().await?;
+            Ok(answer(&query, &status, tables::status))
+        }),
+        Command::Services(query) => runtime.block_on(async {
+            let services = ask::Client::connect(&query.admin_socket).await?.services().await?;
+            Ok(answer(&query, &services, tables::services))
+        }),
+        Command::Endpoints { service, query } => runtime.block_on(async {
+            let endpoints = ask::Client::connect(&query.admin_socket).await?.endpoints(service).await?;
+            Ok(answer(&query, &endpoints, tables::endpoints))
+        }),
+        Command::Connections(query) => runtime.block_on(async {
+            let connections = ask::Client::connect(&query.admin_socket).await?.connections().await?;
+            Ok(answer(&query, &connections, tables::connections))
+        }),
+        Command::Explain { address, query } => runtime.block_on(async {
+            let explanation = ask::Client::connect(&query.admin_socket).await?.explain(address).await?;
+            Ok(answer(&query, &explanation, tables::explanation))
+        }),
+        Command::Detach(flags) => {
+            let detached = detach::detach(&flags.pins, flags.force)?;
+            Ok(match flags.output {
+                Output::Json => json(&detached),
+                Output::Table => detached.to_string(),
+            })
+        }
+    }
+}
+
+fn answer<M: serde::Serialize>(query: &Query, message: &M, table: impl Fn(&M) -> String) -> String {
+    match query.output {
+        Output::Json => json(message),
+        Output::Table => table(message),
+    }
+}
+
+fn json(message: &impl serde::Serialize) -> String {
+    // Our messages are plain structs of numbers, strings and lists: nothing in them can fail to serialise.
+    let mut text = serde_json::to_string_pretty(message).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// A reader that closed its end (`evenkeel services | head`) is no error.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
