@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What each `cargo xtask` command does, as a sequence of steps.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cache::Cache;
+use crate::progress::{seconds, step};
+use crate::tools::{BpfTools, Peers};
+use crate::workspace::{BINARIES, TESTBED, Workspace};
+use crate::{Tier, child, ebpf as kernel, progress, root, tests};
+
+/// `cargo xtask setup`
+pub(crate) fn setup() -> Result<()> {
+    set_up().map(drop)
+}
+
+/// `cargo xtask ebpf`
+pub(crate) fn ebpf() -> Result<()> {
+    let workspace = Workspace::load()?;
+    kernel::build(&workspace, &BpfTools::ensure(&Cache::open()?)?).map(drop)
+}
+
+/// `cargo xtask build`
+pub(crate) fn build(release: bool) -> Result<()> {
+    let (tools, _) = set_up()?;
+    let workspace = Workspace::load()?;
+    kernel::build(&workspace, &tools)?;
+    build_binaries(&workspace, release)?;
+    progress::say("build", format!("the binaries are in {}", workspace.binaries(release).display()));
+    Ok(())
+}
+
+/// `cargo xtask demo`: replaces this process, so that signals reach the demo.
+pub(crate) fn demo(arguments: &[String]) -> Result<()> {
+    root::require()?;
+    let (tools, peers) = set_up()?;
+    let workspace = Workspace::load()?;
+    kernel::build(&workspace, &tools)?;
+    build_binaries(&workspace, true)?;
+
+    let program = workspace.binaries(true).join(TESTBED);
+    let mut demo = Command::new(&program);
+    demo.arg("demo").args(arguments).env("EVENKEEL_DEMO_MANIFESTS", workspace.root.join("deploy/demo"));
+    tell_testbed(&mut demo, &workspace, &peers, true);
+    child::clean(&mut demo);
+    let error = demo.exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// `cargo xtask test`
+pub(crate) fn test(tier: Option<Tier>, filters: &[String]) -> Result<()> {
+    let tiers = tier.map_or_else(|| vec![Tier::Unit, Tier::Node], |tier| vec![tier]);
+    let with_nodes = tiers.contains(&Tier::Node);
+    if with_nodes {
+        root::require()?;
+    }
+    let cache = Cache::open()?;
+    let tools = BpfTools::ensure(&cache)?;
+    let peers = if with_nodes { Some(Peers::ensure(&cache)?) } else { None };
+    let workspace = Workspace::load()?;
+    let runs = tiers
+        .iter()
+        .map(|&tier| Ok((tier, tests::runs(tier, &workspace.tests, filters)?)))
+        .collect::<Result<Vec<_>>>()?;
+    kernel::build(&workspace, &tools)?;
+    step("test", "building the binaries and the tests", || {
+        child::run(workspace.cargo().args(tests::build()))
+    })?;
+
+    let run = |arguments, tier| {
+        let mut cargo = workspace.cargo();
+        cargo.args::<tests::Arguments, _>(arguments);
+        if let Some(peers) = peers.as_ref().filter(|_| tier == Tier::Node) {
+            tell_testbed(&mut cargo, &workspace, peers, false);
+        }
+        child::run(&mut cargo)
+    };
+    let mut failed = Vec::new();
+    for (tier, runs) in runs {
+        let result = step("test", name(tier), || {
+            // Every run of the tier, whatever the others found.
+            let results: Vec<_> = runs.into_iter().map(|arguments| run(arguments, tier)).collect();
+            results.into_iter().collect::<Result<()>>()
+        });
+        if let Err(error) = result {
+            failed.push(format!("{}: {error:#}", name(tier)));
+        }
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\nerror: "));
+    }
+    Ok(())
+}
+
+/// `cargo xtask ci`
+pub(crate) fn ci() -> Result<()> {
+    root::require()?;
+    let workspace = Workspace::load()?;
+    step("ci", "formatting", || {
+        child::run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+        child::run(workspace.cargo().args(["fmt", "--check", "--manifest-path", "ebpf/Cargo.toml"]))
+    })?;
+    // The agent embeds the kernel programs, so that they come before the lints.
+    kernel::build(&workspace, &BpfTools::ensure(&Cache::open()?)?)?;
+    step("ci", "lints", || {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        child::run(workspace.cargo().args(arguments))
+    })?;
+    test(None, &[])
+}
+
+/// All tools, with one closing line that says where they are.
+fn set_up() -> Result<(BpfTools, Peers)> {
+    let started = Instant::now();
+    let cache = Cache::open()?;
+    let tools = BpfTools::ensure(&cache)?;
+    let peers = Peers::ensure(&cache)?;
+    let places = [
+        format!("rustc {}", tools.toolchain.rustc.display()),
+        format!("bpf-linker {}", tools.linker.display()),
+    ];
+    let places = places.into_iter().chain(peers.shown()).collect::<Vec<_>>().join(", ");
+    progress::say("setup", format!("ready in {}: {places}", seconds(started.elapsed())));
+    Ok((tools, peers))
+}
+
+fn build_binaries(workspace: &Workspace, release: bool) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.arg("build").args(BINARIES.iter().flat_map(|package| ["-p", package]));
+    if release {
+        cargo.arg("--release");
+    }
+    step("build", &format!("building {}", BINARIES.join(", ")), || child::run(&mut cargo))
+}
+
+/// Tells the demo or the node tests what they are to start.
+fn tell_testbed(command: &mut Command, workspace: &Workspace, peers: &Peers, release: bool) {
+    command.env("EVENKEEL_BIN_DIR", workspace.binaries(release));
+    peers.tell(command);
+}
+
+fn name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Unit => "tiers 1 and 2 (laws, units, in-process)",
+        Tier::Node => "tier 3 (nodes and pods as namespaces, real eBPF)",
+    }
+}

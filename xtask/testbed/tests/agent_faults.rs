@@ -1,0 +1,124 @@
+//! Tier 3 (namespaced): an agent that is killed, hangs, or stays away.
+// SPDX-License-Identifier: Apache-2.0
+
+mod world;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use evenkeel_testbed::eventually;
+use evenkeel_testbed::probe::connect::Report;
+use world::{
+    ECHO_VIP, GRPC_VIP, LOAD_END, Load, Plan, SOON, World, all_well, probe, start_load, start_probe,
+};
+
+const ONE: Plan = Plan { nodes: &[("a1", "zone-a")], servers: 3, agent_args: &[] };
+
+#[test]
+fn no_connect_fails_when_the_agent_is_killed() -> Result<()> {
+    let mut world = World::new(&ONE)?;
+    let client = world.clients[0].clone();
+    let connection = start_probe(&client, ECHO_VIP, &["--for-ms", "4000"])?;
+    let request = start_load(&client, 200, 4_000, &["--churn", "50"])?;
+    request.wait_stdout(|_| true, SOON)?;
+    std::thread::scope(|scope| -> Result<()> {
+        let killer = scope.spawn(|| {
+            eventually("load runs through the agent", SOON, || {
+                let status = world.agents[0].status()?;
+                ensure!(status["request_path"]["requests"].as_u64() > Some(100), "{status}");
+                Ok(())
+            })?;
+            world.agents[0].kill()
+        });
+        killer.join().unwrap_or_else(|_| Err(anyhow::anyhow!("panicked")))
+    })?;
+    let report = Report::last(&connection.finish(LOAD_END)?)?;
+    all_well(&report, &client)?;
+    let load = Load::of(&request)?;
+    ensure!(load.connect_errors() == 0, "a connect failed: {}", load.0);
+    ensure!(load.failures() <= 50, "more than what was in flight was lost: {}", load.0);
+    ensure!(load.source_mismatches() == 0, "{}", load.0);
+    // Back again, it adopts what is pinned and serves requests.
+    world.restart_agent(0)?;
+    ensure!(world.agents[0].stderr().contains("adopt"), "{}", world.agents[0].tail());
+    Load::of(&start_load(&client, 200, 1_500, &[])?)?.flawless(200)?;
+    let status = world.agents[0].status()?;
+    ensure!(status["request_path"]["requests"].as_u64() > Some(200), "{status}");
+    world.fabric.close()
+}
+
+#[test]
+fn a_hung_agent_costs_no_connect_once_the_heartbeat_is_stale() -> Result<()> {
+    let world = World::new(&ONE)?;
+    let client = &world.clients[0];
+    world.agents[0].stop()?;
+    // Never noticed by what is balanced per connection, from the first instant.
+    let report = Report::last(&start_probe(client, ECHO_VIP, &["--for-ms", "2500"])?.finish(LOAD_END)?)?;
+    all_well(&report, client)?;
+    let load = Load::of(&start_load(client, 100, 2_000, &["--churn", "50"])?)?;
+    load.flawless(150)?;
+    world.agents[0].cont()?;
+    eventually("the agent's heart beats again", SOON, || {
+        let status = world.agents[0].status()?;
+        ensure!(status["kernel"]["stance"] == "serve", "{}", status["kernel"]);
+        Ok(())
+    })?;
+    Load::of(&start_load(client, 100, 1_000, &[])?)?.flawless(50)?;
+    world.fabric.close()
+}
+
+#[test]
+fn held_connections_do_not_notice_a_restart() -> Result<()> {
+    let mut world = World::new(&ONE)?;
+    let client = world.clients[0].clone();
+    let holder = start_probe(&client, ECHO_VIP, &["--count", "60", "--hold"])?;
+    holder.wait_stdout(|text| text.ends_with('\n'), SOON)?;
+    world.agents[0].kill()?;
+    world.agents[0].wait(SOON)?;
+    world.restart_agent(0)?;
+    holder.terminate()?;
+    let report = Report::last(&holder.finish(SOON)?)?;
+    ensure!(report.lost() == 0 && report.connects == 60, "{report:?}");
+    world.fabric.close()
+}
+
+#[test]
+fn an_agent_that_stays_away_leaves_connects_to_the_nodes_own_rules() -> Result<()> {
+    let agent_args = &["--stale-after", "500ms", "--stand-aside-after", "2s"];
+    let world = World::new(&Plan { agent_args, ..ONE })?;
+    let client = &world.clients[0];
+    world.agents[0].kill()?;
+    // Endpoints change while nobody tells the kernel.
+    let fresh = world.nodes[0].add_pod("server-fresh")?;
+    world::serve(&fresh)?;
+    world.baseline(std::slice::from_ref(&fresh))?;
+    world.servers.iter().try_for_each(|pod| pod.delete())?;
+    eventually("connects reach the new endpoint", Duration::from_secs(6), || {
+        let report = probe(client, ECHO_VIP, 1)?;
+        ensure!(report.servers.contains_key("server-fresh"), "{report:?}");
+        Ok(())
+    })?;
+    let report = probe(client, ECHO_VIP, 50)?;
+    all_well(&report, client)?;
+    ensure!(report.servers.get("server-fresh") == Some(&50), "{report:?}");
+    let load = Load::of(&start_load(client, 100, 1_000, &[])?)?;
+    load.flawless(50)?;
+    ensure!(load.by("pods").iter().all(|(pod, _)| pod == "server-fresh"), "{GRPC_VIP}: {}", load.0);
+    world.fabric.close()
+}
+
+#[test]
+fn an_agent_told_to_end_drains_without_an_error() -> Result<()> {
+    let world = World::new(&ONE)?;
+    let load = start_load(&world.clients[0], 100, 4_000, &[])?;
+    eventually("load runs through the agent", SOON, || {
+        let status = world.agents[0].status()?;
+        ensure!(status["request_path"]["requests"].as_u64() > Some(50), "{status}");
+        Ok(())
+    })?;
+    world.agents[0].terminate()?;
+    let exit = world.agents[0].wait(SOON)?;
+    ensure!(exit.success(), "{exit:?}\n{}", world.agents[0].tail());
+    Load::of(&load)?.flawless(300)?;
+    world.fabric.close()
+}
