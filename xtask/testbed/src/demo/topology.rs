@@ -49,7 +49,7 @@ impl Cluster {
     pub(super) fn build(interrupt: Interrupt, with_agents: bool) -> Result<Self> {
         eprintln!("making {} nodes in three zones", NODES.len());
         let fabric = Fabric::new()?;
-        let hub = Hub::listen(&fabric.run_dir().join("control"), interrupt.clone())?;
+        let hub = Hub::listen(&fabric.run_dir().join("hub.sock"), interrupt.clone())?;
         let nodes = fabric.add_nodes(&NODES)?;
         let pods = in_parallel(&nodes, |node| {
             let names = server_names(node.name()).chain([client_name(node.name())]);
