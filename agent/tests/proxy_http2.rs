@@ -67,10 +67,11 @@ async fn pour(stream: &mut h2::SendStream<Bytes>, total: usize, sent: &AtomicUsi
     while sent.load(SeqCst) < total {
         stream.reserve_capacity(PIECE);
         let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else { return false };
-        if stream.send_data(Bytes::from(vec![7; room.min(PIECE)]), false).is_err() {
+        let piece = room.min(PIECE).min(total - sent.load(SeqCst));
+        if stream.send_data(Bytes::from(vec![7; piece]), false).is_err() {
             return false;
         }
-        sent.fetch_add(room.min(PIECE), SeqCst);
+        sent.fetch_add(piece, SeqCst);
     }
     stream.send_data(Bytes::new(), true).is_ok()
 }
@@ -250,7 +251,10 @@ async fn head_requests_and_interim_responses_pass() {
     assert_eq!(response.headers()["content-length"], "1234");
     let (mut response, _) = client.send.send_request(grpc("/early"), true).unwrap();
     let early = soon("hints", poll_fn(|cx| response.poll_informational(cx))).await.unwrap().unwrap();
-    assert_eq!((early.status(), early.headers()["link"].as_bytes()), (StatusCode::EARLY_HINTS, &b"</a.css>"[..]));
+    assert_eq!(
+        (early.status(), early.headers()["link"].as_bytes()),
+        (StatusCode::EARLY_HINTS, &b"</a.css>"[..])
+    );
     assert_eq!(soon("the answer", response).await.unwrap().status(), StatusCode::OK);
 }
 
@@ -273,8 +277,14 @@ async fn outcomes_are_judged_by_status_and_trailers() {
     let mut client = rig.client().await;
     let load = rig.endpoint(server.address).load;
     let mut failures = 0;
-    let cases =
-        [("/0", false), ("/5", false), ("/14", true), ("/13", true), ("/http/503", true), ("/http/404", false)];
+    let cases = [
+        ("/0", false),
+        ("/5", false),
+        ("/14", true),
+        ("/13", true),
+        ("/http/503", true),
+        ("/http/404", false),
+    ];
     for (path, fails) in cases {
         let (response, _) = client.send.send_request(grpc(path), true).unwrap();
         read(soon("an answer", response).await.unwrap()).await.unwrap();
@@ -306,7 +316,12 @@ async fn servers_that_leave_in_mid_load_fail_no_request() {
         until("the load has begun", || done.load(SeqCst) > 500 * (i + 1)).await;
         server.leave.cancel();
     }
-    soon("the load", async { while let Some(ended) = load.join_next().await { ended.unwrap() } }).await;
+    soon("the load", async {
+        while let Some(ended) = load.join_next().await {
+            ended.unwrap()
+        }
+    })
+    .await;
     assert_eq!(rig.stats().failures, 0);
 }
 
@@ -387,7 +402,12 @@ async fn many_first_requests_share_one_dial() {
         let mut client = rig.client().await;
         calls.spawn(async move { client.call(b"hello").await.unwrap().grpc_status().map(str::to_owned) });
     }
-    soon("all answers", async { while let Some(status) = calls.join_next().await { status.unwrap(); } }).await;
+    soon("all answers", async {
+        while let Some(status) = calls.join_next().await {
+            status.unwrap();
+        }
+    })
+    .await;
     assert_eq!(server.connections.load(SeqCst), 1);
 }
 
@@ -411,8 +431,12 @@ async fn draining_says_goaway_and_finishes_what_is_in_flight() {
     up.send_data(Bytes::from_static(b"hello"), true).unwrap();
     until("the server has it", || server.requests.load(SeqCst) == 1).await;
     rig.drain.cancel();
-    soon("GOAWAY", async { while client.send.clone().ready().await.is_ok() { tokio::task::yield_now().await } })
-        .await;
+    soon("GOAWAY", async {
+        while client.send.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
     go_on.notify_one();
     let answer = read(soon("the answer", response).await.unwrap()).await.unwrap();
     assert_eq!(answer.grpc_status(), Some("0"));
@@ -441,7 +465,12 @@ async fn a_slow_endpoint_gets_fewer_requests() {
             }
         });
     }
-    soon("the load", async { while let Some(ended) = load.join_next().await { ended.unwrap() } }).await;
+    soon("the load", async {
+        while let Some(ended) = load.join_next().await {
+            ended.unwrap()
+        }
+    })
+    .await;
     let share = slow.requests.load(SeqCst);
     assert!(share < 100, "the slow one of four took {share} of 800");
 }
@@ -479,8 +508,12 @@ async fn a_service_that_is_not_balanced_any_more_is_reached_by_its_own_address()
     rig.remove_service();
     assert_eq!(soon("an answer", client.call(b"hello")).await.unwrap().grpc_status(), Some("0"));
     assert_eq!((endpoint.requests.load(SeqCst), behind.requests.load(SeqCst)), (1, 1));
-    soon("GOAWAY", async { while client.send.clone().ready().await.is_ok() { tokio::task::yield_now().await } })
-        .await;
+    soon("GOAWAY", async {
+        while client.send.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,8 +17,8 @@ use nix::{
     ifaddrs::getifaddrs,
     net::if_::InterfaceFlags,
     sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike as _, bind, recv,
-        socket,
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike as _, bind,
+        recv, socket,
     },
 };
 use tokio::io::unix::AsyncFd;

@@ -199,8 +199,7 @@ impl Registration<'_> {
 
     fn register(&self) {
         let Some(listeners) = &self.listeners else { return };
-        let (cookie, addresses) =
-            (self.namespace.cookie(), self.network.addresses(self.shared.generation));
+        let (cookie, addresses) = (self.namespace.cookie(), self.network.addresses(self.shared.generation));
         match self.shared.registry.register(cookie, listeners.v4(), listeners.v6(), addresses) {
             Ok(()) => self.show(Phase::Registered),
             Err(error) => {

@@ -294,12 +294,7 @@ struct Opened {
 }
 
 /// Connects (unless that is done) and shakes hands, both within the connect timeout.
-async fn open(
-    pod: &Pod,
-    key: Key,
-    load: &EndpointLoad,
-    socket: Option<Socket>,
-) -> Result<Opened, DialError> {
+async fn open(pod: &Pod, key: Key, load: &EndpointLoad, socket: Option<Socket>) -> Result<Opened, DialError> {
     let address = key.address;
     let socket = match socket {
         Some(socket) => socket,

@@ -11,9 +11,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 /// Whether the headers announce gRPC (`application/grpc`, with any suffix or parameter; not gRPC-Web).
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return false };
-    kind.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| {
-        matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-    })
+    kind.as_bytes()
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
 /// Answers that nobody could take the request. Fails when the client is gone, which is no matter.

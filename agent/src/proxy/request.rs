@@ -66,7 +66,8 @@ pub(super) async fn serve(
         head.version = Version::HTTP_11;
     }
     let grpc = reply::is_grpc(&head.headers);
-    let mut attempts = Attempts { session: &session, head, upload: Upload::new(body), tried: Tried::default() };
+    let mut attempts =
+        Attempts { session: &session, head, upload: Upload::new(body), tried: Tried::default() };
     match attempts.run(&mut respond).await {
         Ended::Answered(Outcome::Success) => {}
         Ended::Answered(_) => count(&stats.failures),
@@ -100,7 +101,9 @@ impl Attempts<'_> {
                 Choice::Nobody(sentence) => {
                     count(&stats.unserved);
                     return match last {
-                        Some((reason, reset)) => Ended::Again(format!("{sentence}; the last: {reason}"), reset),
+                        Some((reason, reset)) => {
+                            Ended::Again(format!("{sentence}; the last: {reason}"), reset)
+                        }
                         None => Ended::Again(sentence, None),
                     };
                 }
@@ -253,9 +256,9 @@ async fn answer(
     match carried {
         Ok(()) => Ended::Answered(outcome),
         Err(Broken::Sink(reason)) => Ended::Client(reason.unwrap_or(Reason::CANCEL)),
-        Err(Broken::Source(error)) => {
-            Ended::BrokenOff(if error.is_reset() { error.reason() } else { None }.unwrap_or(Reason::INTERNAL_ERROR))
-        }
+        Err(Broken::Source(error)) => Ended::BrokenOff(
+            if error.is_reset() { error.reason() } else { None }.unwrap_or(Reason::INTERNAL_ERROR),
+        ),
     }
 }
 
@@ -300,10 +303,7 @@ pub(super) struct RequestGauge {
 impl RequestGauge {
     pub(super) fn new(session: &Arc<Session>) -> Self {
         session.listed.connection.requests_in_flight.fetch_add(1, Relaxed);
-        Self {
-            _all: Gauge::new(&session.shared.stats, |s| &s.requests_in_flight),
-            session: session.clone(),
-        }
+        Self { _all: Gauge::new(&session.shared.stats, |s| &s.requests_in_flight), session: session.clone() }
     }
 }
 

@@ -94,4 +94,3 @@ pub(super) async fn run(accepted: &Accepted, mut client: Socket, upstream: Optio
     }
     drop(own_port);
 }
-

@@ -33,7 +33,6 @@ macro_rules! stats {
 
         impl Snapshot {
             /// Every value with its name.
-            #[must_use]
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),*].into_iter()
             }

@@ -22,29 +22,29 @@ use evenkeel_agent::{
 use evenkeel_balance::priority::Health;
 
 /// What a test may change while the agent "runs".
-pub struct State {
-    pub readiness: Readiness,
-    pub kernel: KernelFacts,
-    pub discovery: DiscoveryFacts,
-    pub pods: Vec<PodFacts>,
-    pub connections: Vec<ConnectionFacts>,
-    pub sockets: HashMap<(SocketAddr, u8), u64>,
-    pub backing_off: Option<Arc<EndpointLoad>>,
-    pub faults: Vec<String>,
+pub(crate) struct State {
+    pub(crate) readiness: Readiness,
+    pub(crate) kernel: KernelFacts,
+    pub(crate) discovery: DiscoveryFacts,
+    pub(crate) pods: Vec<PodFacts>,
+    pub(crate) connections: Vec<ConnectionFacts>,
+    pub(crate) sockets: HashMap<(SocketAddr, u8), u64>,
+    pub(crate) backing_off: Option<Arc<EndpointLoad>>,
+    pub(crate) faults: Vec<String>,
 }
 
-pub struct Fake {
-    pub state: Mutex<State>,
-    pub store: Store,
-    pub writer: Mutex<StoreWriter>,
+pub(crate) struct Fake {
+    pub(crate) state: Mutex<State>,
+    pub(crate) store: Store,
+    pub(crate) writer: Mutex<StoreWriter>,
 }
 
-pub const READY: Readiness =
+pub(crate) const READY: Readiness =
     Readiness { attached: true, snapshot: true, namespaces: true, heartbeat: true, draining: false };
 
 impl Fake {
     /// An agent in the middle of its work.
-    pub fn busy() -> Arc<Self> {
+    pub(crate) fn busy() -> Arc<Self> {
         let (store, mut writer) = Store::new(7);
         writer.apply(batch());
         let fake = Self { state: Mutex::new(state()), store, writer: Mutex::new(writer) };
@@ -56,7 +56,7 @@ impl Fake {
     }
 
     /// An agent that has just started and knows nothing.
-    pub fn fresh() -> Arc<Self> {
+    pub(crate) fn fresh() -> Arc<Self> {
         let (store, writer) = Store::new(7);
         let mut state = state();
         state.readiness = Readiness { attached: true, ..Readiness::default() };
@@ -90,7 +90,7 @@ impl Fake {
     }
 }
 
-pub fn name(namespace: &str, name: &str) -> ServiceName {
+pub(crate) fn name(namespace: &str, name: &str) -> ServiceName {
     ServiceName { namespace: namespace.into(), name: name.into() }
 }
 

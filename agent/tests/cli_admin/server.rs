@@ -11,14 +11,14 @@ use std::{
 use evenkeel_agent::admin::{self, AdminSocket, Facts};
 use tokio_util::sync::CancellationToken;
 
-pub struct Server {
+pub(crate) struct Server {
     folder: tempfile::TempDir,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    pub fn start(facts: Arc<dyn Facts>) -> Self {
+    pub(crate) fn start(facts: Arc<dyn Facts>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("admin.sock");
         let stop = CancellationToken::new();
@@ -36,17 +36,17 @@ impl Server {
         Self { folder, stop, thread: Some(thread) }
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("admin.sock")
     }
 
     /// Runs `evenkeel` with these arguments against this server.
-    pub fn evenkeel(&self, args: &[&str]) -> Output {
+    pub(crate) fn evenkeel(&self, args: &[&str]) -> Output {
         evenkeel_at(&self.socket(), args)
     }
 
     /// Its standard output, which must be a success.
-    pub fn answer(&self, args: &[&str]) -> String {
+    pub(crate) fn answer(&self, args: &[&str]) -> String {
         let output = self.evenkeel(args);
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
         text(&output.stdout)
@@ -62,7 +62,7 @@ impl Drop for Server {
     }
 }
 
-pub fn evenkeel_at(socket: &Path, args: &[&str]) -> Output {
+pub(crate) fn evenkeel_at(socket: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_evenkeel"))
         .args(args)
         .env("EVENKEEL_ADMIN_SOCKET", socket)
@@ -71,12 +71,12 @@ pub fn evenkeel_at(socket: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Compares with a file in `golden/`.
-pub fn golden(file: &str, actual: &str) {
+pub(crate) fn golden(file: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli_admin/golden").join(file);
     if std::env::var_os("EVENKEEL_BLESS").is_some() {
         std::fs::write(&path, actual).unwrap();

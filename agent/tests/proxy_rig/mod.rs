@@ -5,6 +5,7 @@
 
 use std::{
     future::poll_fn,
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU32,
     sync::{
@@ -27,21 +28,22 @@ use evenkeel_balance::priority::Health;
 use h2::{Reason, RecvStream, client::SendRequest, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use tokio::{
+    io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
 /// Longest that any awaited event may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Awaits with a deadline.
-pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }
 
 /// Awaits a condition that has no event of its own.
-pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     soon(what, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -71,12 +73,12 @@ impl Sockets for PlainSockets {
 }
 
 /// The proxy under test and a listener in front of it.
-pub struct Rig {
-    pub proxy: Proxy,
-    pub store: Store,
-    pub drain: CancellationToken,
-    pub pod_gone: CancellationToken,
-    pub address: SocketAddr,
+pub(crate) struct Rig {
+    pub(crate) proxy: Proxy,
+    pub(crate) store: Store,
+    pub(crate) drain: CancellationToken,
+    pub(crate) pod_gone: CancellationToken,
+    pub(crate) address: SocketAddr,
     writer: StoreWriter,
     service: ServiceSpec,
     origins: Arc<OneService>,
@@ -84,16 +86,16 @@ pub struct Rig {
 }
 
 /// The Service address: nothing listens there.
-pub const VIP: Ipv4Addr = Ipv4Addr::new(127, 96, 0, 1);
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(127, 96, 0, 1);
 const VIP_PORT: u16 = 7;
 
 impl Rig {
-    pub async fn new(application: Application, endpoints: &[SocketAddr]) -> Self {
+    pub(crate) async fn new(application: Application, endpoints: &[SocketAddr]) -> Self {
         Self::at(SocketAddr::from((VIP, VIP_PORT)), application, endpoints).await
     }
 
     /// With a Service address of the test's choice.
-    pub async fn at(vip: SocketAddr, application: Application, endpoints: &[SocketAddr]) -> Self {
+    pub(crate) async fn at(vip: SocketAddr, application: Application, endpoints: &[SocketAddr]) -> Self {
         let (store, writer) = Store::new(1);
         let origin = Origin {
             address: vip.ip().into(),
@@ -118,39 +120,48 @@ impl Rig {
     }
 
     /// Publishes a new list of endpoints.
-    pub fn set_endpoints(&mut self, endpoints: &[SocketAddr]) {
+    pub(crate) fn set_endpoints(&mut self, endpoints: &[SocketAddr]) {
         let endpoints = endpoints.iter().map(|address| endpoint(*address)).collect();
         let clusters = vec![("c".into(), ClusterSpec { endpoints })];
         self.writer.apply(Batch { services: vec![self.service.clone()], clusters, ..Batch::default() });
     }
 
     /// The label is taken from the Service.
-    pub fn remove_service(&mut self) {
+    pub(crate) fn remove_service(&mut self) {
         self.writer.apply(Batch { services_removed: vec![self.service.name.clone()], ..Batch::default() });
     }
 
     /// Forgets the record of original destinations.
-    pub fn forget_origins(&self) {
+    pub(crate) fn forget_origins(&self) {
         self.origins.known.store(false, SeqCst);
     }
 
-    pub fn endpoint(&self, address: SocketAddr) -> Endpoint {
+    pub(crate) fn endpoint(&self, address: SocketAddr) -> Endpoint {
         let snapshot = self.store.current();
         let all = snapshot.services.values().flat_map(|s| &s.clusters).flat_map(|c| &c.endpoints);
         all.into_iter().find(|e| e.spec.address == address).expect("a listed endpoint").clone()
     }
 
-    pub fn stats(&self) -> StatsSnapshot {
+    pub(crate) fn stats(&self) -> StatsSnapshot {
         self.proxy.stats().snapshot()
     }
 
     /// A TCP connection to the proxy.
-    pub async fn tcp(&self) -> TcpStream {
+    pub(crate) async fn tcp(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
+    /// What a client sees first that is never answered: the reset may be there before its `connect()` has returned.
+    pub(crate) async fn refusal(&self) -> ErrorKind {
+        let refused = async {
+            let mut stream = TcpStream::connect(self.address).await?;
+            stream.read_u8().await
+        };
+        soon("a refusal", refused).await.unwrap_err().kind()
+    }
+
     /// An HTTP/2 connection to the proxy.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::over(self.tcp().await, &mut h2::client::Builder::new()).await
     }
 }
@@ -198,26 +209,26 @@ fn endpoint(address: SocketAddr) -> EndpointSpec {
 }
 
 /// An address that refuses connections.
-pub async fn dead_address() -> SocketAddr {
+pub(crate) async fn dead_address() -> SocketAddr {
     let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
     listener.local_addr().unwrap()
 }
 
 /// An HTTP/2 client.
-pub struct Client {
-    pub send: SendRequest<Bytes>,
-    pub connection: JoinHandle<Result<(), h2::Error>>,
+pub(crate) struct Client {
+    pub(crate) send: SendRequest<Bytes>,
+    pub(crate) connection: JoinHandle<Result<(), h2::Error>>,
 }
 
 impl Client {
-    pub async fn over(stream: TcpStream, builder: &mut h2::client::Builder) -> Self {
+    pub(crate) async fn over(stream: TcpStream, builder: &mut h2::client::Builder) -> Self {
         stream.set_nodelay(true).unwrap();
         let (send, connection) = builder.handshake(stream).await.unwrap();
         Self { send, connection: tokio::spawn(connection) }
     }
 
     /// A gRPC-like call with one message; the body and the trailers of its answer.
-    pub async fn call(&mut self, message: &'static [u8]) -> Result<Answer, h2::Error> {
+    pub(crate) async fn call(&mut self, message: &'static [u8]) -> Result<Answer, h2::Error> {
         let ready = self.send.clone().ready().await?;
         let (response, mut body) = { ready }.send_request(grpc("/shop.Cart/Get"), false)?;
         body.send_data(Bytes::from_static(message), true)?;
@@ -225,7 +236,7 @@ impl Client {
     }
 }
 
-pub fn grpc(path: &str) -> Request<()> {
+pub(crate) fn grpc(path: &str) -> Request<()> {
     Request::post(format!("http://cart.shop{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -235,20 +246,20 @@ pub fn grpc(path: &str) -> Request<()> {
 
 /// A response read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub head: Response<()>,
-    pub body: Vec<u8>,
-    pub trailers: Option<HeaderMap>,
+pub(crate) struct Answer {
+    pub(crate) head: Response<()>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Answer {
-    pub fn grpc_status(&self) -> Option<&str> {
+    pub(crate) fn grpc_status(&self) -> Option<&str> {
         let headers = self.trailers.as_ref().unwrap_or(self.head.headers());
         headers.get("grpc-status").map(|v| v.to_str().unwrap())
     }
 }
 
-pub async fn read(response: Response<RecvStream>) -> Result<Answer, h2::Error> {
+pub(crate) async fn read(response: Response<RecvStream>) -> Result<Answer, h2::Error> {
     let (parts, mut stream) = response.into_parts();
     let mut body = Vec::new();
     while let Some(data) = stream.data().await {
@@ -261,17 +272,17 @@ pub async fn read(response: Response<RecvStream>) -> Result<Answer, h2::Error> {
 }
 
 /// An HTTP/2 server: each request runs `handler` in a task.
-pub struct Server {
-    pub address: SocketAddr,
-    pub connections: Arc<AtomicUsize>,
-    pub requests: Arc<AtomicUsize>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) requests: Arc<AtomicUsize>,
     /// Cancel: GOAWAY on every connection, and no new ones.
-    pub leave: CancellationToken,
+    pub(crate) leave: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    pub async fn start<F, R>(handler: F) -> Self
+    pub(crate) async fn start<F, R>(handler: F) -> Self
     where
         F: Fn(Request<RecvStream>, SendResponse<Bytes>) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
@@ -279,7 +290,7 @@ impl Server {
         Self::with(h2::server::Builder::new(), handler).await
     }
 
-    pub async fn with<F, R>(builder: h2::server::Builder, handler: F) -> Self
+    pub(crate) async fn with<F, R>(builder: h2::server::Builder, handler: F) -> Self
     where
         F: Fn(Request<RecvStream>, SendResponse<Bytes>) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
@@ -306,7 +317,7 @@ impl Server {
     }
 
     /// Answers every call with its own message and `grpc-status: 0`.
-    pub async fn echo() -> Self {
+    pub(crate) async fn echo() -> Self {
         Self::start(echo).await
     }
 }
@@ -346,7 +357,7 @@ async fn serve<F, R>(
     }
 }
 
-pub async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(crate) async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let Ok(request) = read(Response::new(request.into_body())).await else { return };
     let response = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
     let Ok(mut stream) = respond.send_response(response, false) else { return };
@@ -354,11 +365,11 @@ pub async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>
     _ = stream.send_trailers(ok());
 }
 
-pub fn ok() -> HeaderMap {
+pub(crate) fn ok() -> HeaderMap {
     HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())])
 }
 
 /// The reason with which the peer reset the stream.
-pub async fn reset_reason(respond: &mut SendResponse<Bytes>) -> Reason {
+pub(crate) async fn reset_reason(respond: &mut SendResponse<Bytes>) -> Reason {
     poll_fn(|cx| respond.poll_reset(cx)).await.unwrap()
 }

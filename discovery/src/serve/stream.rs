@@ -73,9 +73,10 @@ async fn supervise(
 ) {
     let ended = shutdown.run_until_cancelled(stream.run(requests, &sender)).await;
     let status = match ended {
-        Some(Ok(())) | Some(Err(None)) => return,
+        // At shutdown the publisher goes too, and which of the two is noticed first is chance.
+        _ if shutdown.is_cancelled() => Status::unavailable("discovery is shutting down"),
         Some(Err(Some(status))) => status,
-        None => Status::unavailable("discovery is shutting down"),
+        None | Some(Ok(()) | Err(None)) => return,
     };
     // A client that does not read is not waited for: its connection is closed anyway.
     sender.try_send(Err(status)).ok();

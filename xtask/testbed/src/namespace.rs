@@ -42,19 +42,52 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-/// A command that will run inside the given mount and network namespaces.
-pub(crate) fn command(program: &str, mount: Option<OwnedFd>, net: OwnedFd) -> Command {
+/// What a command sees of a node besides its network.
+pub(crate) struct Node {
+    pub(crate) mount: OwnedFd,
+    /// Belongs to the mounts: `/proc` there has no `self` for a process of another pid namespace.
+    pub(crate) pid: OwnedFd,
+}
+
+/// A command that will run inside the given namespaces.
+pub(crate) fn command(program: &str, node: Option<Node>, net: OwnedFd) -> Command {
     let mut command = Command::new(program);
     let enter = move || {
-        if let Some(mount) = &mount {
+        if let Some(Node { mount, pid }) = &node {
             setns(mount.as_fd(), CloneFlags::CLONE_NEWNS)?;
+            setns(pid.as_fd(), CloneFlags::CLONE_NEWPID)?;
         }
         setns(net.as_fd(), CloneFlags::CLONE_NEWNET)?;
-        Ok(())
+        if node.is_some() { go_on_as_a_child() } else { Ok(()) }
     };
-    // SAFETY: between fork and exec only setns(2) is called, which is async-signal-safe and allocates nothing.
+    // SAFETY: between fork and exec only system calls are made, which are async-signal-safe and allocate nothing.
     unsafe { command.pre_exec(enter) };
     command
+}
+
+/// A pid namespace is entered by children only: this forks, the caller goes on in the child, and the process of before
+/// ends as the child ends.
+fn go_on_as_a_child() -> std::io::Result<()> {
+    // SAFETY: called between fork and exec, in the only thread there is.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    if child == 0 {
+        return Ok(());
+    }
+    let mut status = 0;
+    // SAFETY: system calls on plain numbers and a pointer to a live integer. No descriptor is used after they are closed:
+    // one left open would keep the caller waiting for the child's exec.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+        while libc::waitpid(child, &mut status, 0) < 0 && *libc::__errno_location() == libc::EINTR {}
+        libc::_exit(if libc::WIFEXITED(status) {
+            libc::WEXITSTATUS(status)
+        } else {
+            128 + libc::WTERMSIG(status)
+        })
+    }
 }
 
 /// Runs `command` with `input`, to its end.

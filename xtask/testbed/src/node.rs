@@ -48,6 +48,7 @@ struct Inner {
     init_pid: i32,
     net: OwnedFd,
     mount: OwnedFd,
+    pid: OwnedFd,
     pods: Mutex<Vec<Pod>>,
     next_pod: AtomicU8,
     next_log: AtomicU32,
@@ -85,6 +86,7 @@ impl Node {
                 init_pid,
                 net: namespace::open(&namespaces.join("net"))?,
                 mount: namespace::open(&namespaces.join("mnt"))?,
+                pid: namespace::open(&namespaces.join("pid"))?,
                 pods: Mutex::default(),
                 next_pod: AtomicU8::new(2),
                 next_log: AtomicU32::new(1),
@@ -240,8 +242,9 @@ impl Node {
     }
 
     pub(crate) fn command_in(&self, program: &str, net: OwnedFd) -> Result<Command> {
-        let mount = self.inner.mount.try_clone().context("copy a descriptor")?;
-        Ok(namespace::command(program, Some(mount), net))
+        let copy = |descriptor: &OwnedFd| descriptor.try_clone().context("copy a descriptor");
+        let node = namespace::Node { mount: copy(&self.inner.mount)?, pid: copy(&self.inner.pid)? };
+        Ok(namespace::command(program, Some(node), net))
     }
 
     /// Runs `work` on a thread inside the node's network namespace. Its sockets stay there, but it is in the

@@ -84,7 +84,7 @@ fn held_connections_do_not_notice_a_restart() -> Result<()> {
 
 #[test]
 fn an_agent_that_stays_away_leaves_connects_to_the_nodes_own_rules() -> Result<()> {
-    let agent_args = &["--stale-after", "500ms", "--stand-aside-after", "2s"];
+    let agent_args = &["--stale-after", "600ms", "--stand-aside-after", "2s"];
     let world = World::new(&Plan { agent_args, ..ONE })?;
     let client = &world.clients[0];
     world.agents[0].kill()?;

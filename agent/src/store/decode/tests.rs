@@ -203,7 +203,8 @@ fn a_good_service_becomes_a_spec() {
 
 #[test]
 fn every_rule_for_services_names_the_field_and_the_value() {
-    let cases: &[(fn(&mut pb::Service), &str)] = &[
+    type Spoil = fn(&mut pb::Service);
+    let cases: &[(Spoil, &str)] = &[
         (|m| m.name = "other".into(), "name: \"demo/other\"; must be the resource's name"),
         (|m| m.namespace = "De mo".into(), "name: \"De mo/web\"; "),
         (|m| m.balance = 0, "balance: 0; must be 1 (connection) or 2 (request)"),

@@ -38,12 +38,12 @@ pub(super) const POD_PORT: u16 = 50051;
 /// Requests that a pod works on at once.
 pub(super) const WORKERS: usize = 3;
 /// Long against what the network and the machine's two cores add, so that queues at the pods decide the latency.
-pub(super) const SERVICE_TIME_US: u64 = 10_000;
-/// Enough to fill the slow pod at its even share (its capacity is then 180 requests a second), little enough that the
+pub(super) const SERVICE_TIME_US: u64 = 12_000;
+/// Enough to fill the slow pod at its even share (its capacity is then 150 requests a second), little enough that the
 /// other three pods of its zone can carry what it does not take and stay within a tenth of the mean.
 pub(super) const SLOW_FACTOR: f64 = 1.65;
-/// Requests per second of each client: 150 for each pod, half of its capacity, and with a zone gone three quarters.
-pub(super) const RATE: f64 = 300.0;
+/// Requests per second of each client: 125 for each pod, half of its capacity, and with a zone gone three quarters.
+pub(super) const RATE: f64 = 250.0;
 /// One for each pod of a zone. A random choice then gives a pod twice its share or more in nearly every run, as with
 /// the few long-lived connections of real gRPC clients.
 pub(super) const CONNECTIONS: usize = 4;
