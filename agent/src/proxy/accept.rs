@@ -67,7 +67,7 @@ pub(super) async fn serve(shared: Arc<Shared>, pod: Arc<Pod>, stream: TcpStream,
         reset_on_close(&stream);
         return;
     };
-    let socket = Socket::new(stream);
+    let socket = Socket::new(stream, &pod.abort);
     if !socket.is_connected() {
         return;
     }
@@ -79,10 +79,11 @@ pub(super) async fn serve(shared: Arc<Shared>, pod: Arc<Pod>, stream: TcpStream,
         pod,
         client: peer,
     };
-    let (reset, abort) = (socket.reset_handle(), accepted.pod.abort.clone());
+    let abort = accepted.pod.abort.clone();
     tokio::select! {
         biased;
-        () = abort.cancelled() => reset.arm(),
+        // Whatever it had come to: its sockets are dropped, and close by a reset.
+        () = abort.cancelled() => {}
         () = carry(accepted, socket) => {}
     }
 }
@@ -120,7 +121,7 @@ async fn carry(accepted: Accepted, mut client: Socket) {
         Application::Unknown => match client.read_now(&mut head).map(|_| sniff::client(&head)) {
             Ok(Verdict::More) => match sniff_both(&accepted, &client, &mut head).await {
                 Some(known) => known,
-                None => return client.reset_handle().arm(),
+                None => return client.reset_on_close(),
             },
             Ok(verdict) => (verdict, None),
             Err(_) => return,

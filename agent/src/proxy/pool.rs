@@ -276,7 +276,7 @@ impl Inner {
             let _open = open;
             tokio::select! {
                 biased;
-                () = pod.abort.cancelled() => opened.reset.arm(),
+                () = pod.abort.cancelled() => {}
                 ended = opened.connection => if let Err(error) = ended {
                     tracing::debug!(address = %key.address, %error, "an upstream connection ended");
                 }
@@ -290,7 +290,6 @@ impl Inner {
 struct Opened {
     sender: SendRequest<Bytes>,
     connection: Http2<Socket, Bytes>,
-    reset: super::socket::Reset,
 }
 
 /// Connects (unless that is done) and shakes hands, both within the connect timeout.
@@ -300,7 +299,6 @@ async fn open(pod: &Pod, key: Key, load: &EndpointLoad, socket: Option<Socket>) 
         Some(socket) => socket,
         None => upstream::dial(pod, address, key.inherit, load).await?,
     };
-    let reset = socket.reset_handle();
     let wrong = |error: h2::Error| DialError::NotHttp2 { address, error: error.to_string().into() };
     upstream::within(address, async {
         let (sender, mut connection) = engine().handshake(socket).await.map_err(wrong)?;
@@ -314,7 +312,7 @@ async fn open(pod: &Pod, key: Key, load: &EndpointLoad, socket: Option<Socket>) 
             Poll::Pending => Poll::Pending,
         })
         .await?;
-        Ok(Opened { sender, connection, reset })
+        Ok(Opened { sender, connection })
     })
     .await
 }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A TCP stream with bytes put back in front of it, which can be reset while something else owns it.
+//! A TCP stream of a pod, with bytes put back in front of it.
 //!
-//! The HTTP/2 engine takes a stream and keeps it; a pod that is deleted needs that very stream closed by a reset, or the
-//! kernel holds the namespace until the peer has answered. So the stream is shared with a [`Reset`] handle.
+//! What must always be true: whoever owns it and however it is dropped, when its pod is gone it closes by a reset. An orderly
+//! close would make the kernel hold the pod's namespace until the peer has answered.
 
 use std::{
     io::{self, IoSlice},
     net::Shutdown,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,38 +18,30 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_util::sync::CancellationToken;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: Arc<TcpStream>,
+    stream: TcpStream,
     unread: Bytes,
+    pod_gone: CancellationToken,
 }
 
-/// Turns the close of a [`Socket`] into a reset.
-#[derive(Clone, Debug)]
-pub(super) struct Reset(Arc<TcpStream>);
-
-impl Reset {
-    /// From now on closing sends RST and drops what is unsent. An error means that the socket is closed already.
-    pub(super) fn arm(&self) {
-        reset_on_close(&self.0);
-    }
-}
-
-/// See [`Reset::arm`].
+/// From now on closing sends RST and drops what is unsent.
 pub(super) fn reset_on_close(stream: &TcpStream) {
+    // Fails only on a socket that is closed already.
     _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 // === impl Socket ===
 
 impl Socket {
-    /// Takes over a connected stream; small writes leave at once.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    /// Takes over a connected stream of a pod that lives until `pod_gone`; small writes leave at once.
+    pub(super) fn new(stream: TcpStream, pod_gone: &CancellationToken) -> Self {
         // Fails only on a dead socket, which the first read will tell.
         _ = stream.set_nodelay(true);
-        Self { stream: Arc::new(stream), unread: Bytes::new() }
+        Self { stream, unread: Bytes::new(), pod_gone: pod_gone.clone() }
     }
 
     /// Puts bytes in front of whatever comes next.
@@ -59,9 +50,9 @@ impl Socket {
         self.unread = bytes;
     }
 
-    /// A handle that can reset this socket.
-    pub(super) fn reset_handle(&self) -> Reset {
-        Reset(self.stream.clone())
+    /// From now on closing it is a reset.
+    pub(super) fn reset_on_close(&self) {
+        reset_on_close(&self.stream);
     }
 
     /// Whether the connection still stands, as the kernel sees it: a reset one has no peer any more.
@@ -85,6 +76,14 @@ impl Socket {
             Ok(n) => Ok(Some(n)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.pod_gone.is_cancelled() {
+            self.reset_on_close();
         }
     }
 }
@@ -154,6 +153,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
+        Poll::Ready(SockRef::from(&self.stream).shutdown(Shutdown::Write))
     }
 }

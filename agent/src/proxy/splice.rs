@@ -70,24 +70,19 @@ pub(super) async fn run(accepted: &Accepted, mut client: Socket, upstream: Optio
         None => connect(accepted).await,
     };
     let Some(Upstream { mut socket, target, own_port }) = upstream else {
-        client.reset_handle().arm();
+        client.reset_on_close();
         return;
     };
     let mut guard: Option<InFlight> = target.as_ref().map(|target| target.load.begin());
     let _listed = accepted.list(target.as_ref().map(|t| t.address), false);
-    let copied = tokio::select! {
-        biased;
-        () = accepted.pod.abort.cancelled() => None,
-        copied = copy_bidirectional_with_sizes(&mut client, &mut socket, BUFFER, BUFFER) => Some(copied),
-    };
-    let outcome = match &copied {
-        Some(Ok(_)) => Outcome::Success,
+    let outcome = match copy_bidirectional_with_sizes(&mut client, &mut socket, BUFFER, BUFFER).await {
+        Ok(_) => Outcome::Success,
         // Which side failed is not told; a client that resets is as likely as a server that does.
-        Some(Err(_)) | None => Outcome::Cancelled,
+        Err(_) => Outcome::Cancelled,
     };
     if outcome != Outcome::Success {
-        client.reset_handle().arm();
-        socket.reset_handle().arm();
+        client.reset_on_close();
+        socket.reset_on_close();
     }
     if let Some(guard) = &mut guard {
         guard.finish(outcome);

@@ -92,7 +92,7 @@ pub(super) async fn dial(
     })
     .await;
     report(&dialled, load);
-    Ok(Socket::new(dialled?))
+    Ok(Socket::new(dialled?, &pod.abort))
 }
 
 /// Notes success or failure of a dial where the endpoint is to be judged by it.
@@ -129,7 +129,7 @@ pub(super) async fn dial_past(
         let bound = socket.local_addr().map_err(local)?.as_socket();
         let own = OwnPort::new(pod, bound.map_or(0, |a| a.port()));
         let stream = connect(socket, address).await?;
-        Ok((Socket::new(stream), own))
+        Ok((Socket::new(stream, &pod.abort), own))
     })
     .await
 }
