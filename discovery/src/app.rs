@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,10 @@ pub enum StartError {
     Source(#[from] SourceError),
 }
 
+/// A start under way. Boxed, so that all that hangs on it is compiled here, once, and not again in the binary and in each
+/// test that starts one.
+pub type Starting<'a> = Pin<Box<dyn Future<Output = Result<App, StartError>> + Send + 'a>>;
+
 /// A running service. Dropping it without [`App::shutdown`] leaves its tasks to the runtime.
 #[derive(Debug)]
 pub struct App {
@@ -64,10 +69,12 @@ impl App {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let Config { manifests, listen, http } = config;
-        let source = ManifestSource::open(manifests.clone())?;
-        Self::start_with(source, listen, *http).await
+    pub fn start(config: &Config) -> Starting<'_> {
+        Box::pin(async move {
+            let Config { manifests, listen, http } = config;
+            let source = ManifestSource::open(manifests.clone())?;
+            Self::start_with(source, listen, *http).await
+        })
     }
 
     /// Starts with any source.

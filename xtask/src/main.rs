@@ -15,6 +15,8 @@ mod cache;
 mod child;
 mod commands;
 mod debian;
+#[cfg(test)]
+mod docs;
 mod ebpf;
 mod linker;
 mod path_lookup;
