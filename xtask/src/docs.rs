@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace").to_owned()
@@ -27,7 +28,9 @@ fn links_lead_to_files_and_named_tests_exist() {
         for (shown, target) in links(&text).filter(|(_, target)| !target.contains("://")) {
             let path = root().join(target.split('#').next().unwrap_or_default());
             assert!(path.exists(), "{document}: [{shown}]({target}) leads nowhere");
-            let Some(test) = shown.strip_prefix('`').and_then(|name| name.strip_suffix('`')) else { continue };
+            let Some(test) = shown.strip_prefix('`').and_then(|name| name.strip_suffix('`')) else {
+                continue;
+            };
             if target.ends_with(".rs") && !test.contains(['/', '.']) {
                 let source = fs::read_to_string(&path).expect(target);
                 assert!(source.contains(&format!("fn {test}(")), "{document}: {target} has no test {test}");
