@@ -12,25 +12,34 @@ const IMPATIENT_EXIT: i32 = 143;
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    asked: bool,
 }
 
 impl Signals {
     /// Takes them over from the default, which would end the process.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, asked: false })
     }
 
     /// The name of the next one.
     pub(super) async fn next(&mut self) -> &'static str {
-        tokio::select! {
+        let name = tokio::select! {
             Some(()) = self.terminate.recv() => "SIGTERM",
             Some(()) = self.interrupt.recv() => "SIGINT",
             else => std::future::pending().await,
-        }
+        };
+        self.asked = true;
+        name
     }
 
-    /// Ends the process at the next one: whoever asks twice does not want to wait.
-    pub(super) async fn exit_at_next(mut self) {
+    /// Ends the process at the second one: whoever asks twice does not want to wait. An agent that drains because a newer
+    /// one has taken over has not been asked yet: the runtime sends its first SIGTERM when the newer one is ready.
+    pub(super) async fn exit_when_asked_twice(mut self) {
+        if !self.asked {
+            let name = self.next().await;
+            tracing::info!("{name}: draining already");
+        }
         let name = self.next().await;
         tracing::warn!("{name} while draining: going at once");
         std::process::exit(IMPATIENT_EXIT);

@@ -296,7 +296,7 @@ async fn go(going: Going, parts: Parts, signals: Signals) {
             stop_http.cancel();
         }
     }
-    tokio::spawn(signals.exit_at_next());
+    tokio::spawn(signals.exit_when_asked_twice());
     let (pods, proxy) = (live.pods.clone(), live.proxy.clone());
     let drain = Drain { role, pods, proxy, go_away: drain, timeout: drain_timeout };
     match drain.run().await {

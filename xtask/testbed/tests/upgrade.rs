@@ -31,6 +31,11 @@ fn nothing_fails_and_nothing_falls_to_the_kernel_during_an_upgrade() -> Result<(
         new.status()?["generation"].as_u64() > old.status()?["generation"].as_u64(),
         "the newer takes over"
     );
+    // The runtime asks the old one to go once the new one is ready, which is after the old one has noticed by itself.
+    eventually("the old agent drains", SOON, || {
+        ensure!(old.stderr().contains("a newer agent owns the node"), "{}", old.tail());
+        Ok(())
+    })?;
     old.terminate()?;
     let exit = old.wait(SOON)?;
     ensure!(exit.success(), "{exit:?}\n{}", old.tail());

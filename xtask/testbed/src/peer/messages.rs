@@ -161,7 +161,7 @@ pub enum NewConnectionErrorKind {
     Connect,
     /// `connect` did not return in time.
     ConnectTimeout,
-    /// Connected, then cut off before the peer answered in HTTP/2.
+    /// Connected, then cut off before the peer answered in HTTP/2; maybe before the client had looked.
     HandshakeReset,
     /// Connected, but no answer in HTTP/2 in time.
     HandshakeTimeout,

@@ -281,6 +281,12 @@ impl Load {
         self.0["new_connection_errors"].as_array().map_or(usize::MAX, Vec::len)
     }
 
+    /// Connects that failed, without connections that stood and were cut before HTTP/2 was spoken.
+    pub(crate) fn failed_connects(&self) -> usize {
+        let kind = |error: &&Value| error["kind"] == "connect" || error["kind"] == "connect-timeout";
+        self.0["new_connection_errors"].as_array().map_or(usize::MAX, |all| all.iter().filter(kind).count())
+    }
+
     /// Responses whose server saw another address than the client pod's own.
     pub(crate) fn source_mismatches(&self) -> u64 {
         self.0["source_mismatches"].as_u64().unwrap_or(u64::MAX)

@@ -48,7 +48,7 @@ pub(super) async fn open(target: SocketAddr, limit: Duration) -> Result<Open, Op
     let deadline = Instant::now() + limit;
     let socket = match timeout_at(deadline, TcpStream::connect(target)).await {
         Ok(Ok(socket)) => socket,
-        Ok(Err(error)) => return Err((Kind::Connect, error.to_string())),
+        Ok(Err(error)) => return Err((not_connected(&error), error.to_string())),
         Err(_) => return Err((Kind::ConnectTimeout, format!("no connection in {limit:?}"))),
     };
     let _no_harm_if_refused = socket.set_nodelay(true);
@@ -69,6 +69,12 @@ pub(super) async fn open(target: SocketAddr, limit: Duration) -> Result<Open, Op
             Err((Kind::HandshakeTimeout, format!("connected, but no answer in {limit:?}")))
         }
     }
+}
+
+/// A reset in answer to a SYN is reported as "refused". "Reset" means that the connection stood: a connect that does not
+/// block learns of both at once, when it looks.
+fn not_connected(error: &std::io::Error) -> Kind {
+    if error.kind() == std::io::ErrorKind::ConnectionReset { Kind::HandshakeReset } else { Kind::Connect }
 }
 
 /// A place for one long-lived connection.
