@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What takes part in it.
 pub(super) struct Drain {
     pub(super) role: watch::Sender<Role>,
+    /// What this agent becomes: why it goes.
+    pub(super) becomes: Role,
     pub(super) pods: pods::Handle,
     pub(super) proxy: Proxy,
     /// Tells the proxy.
@@ -35,9 +37,9 @@ pub(super) struct Drain {
 impl Drain {
     /// Drains; returns the number of client connections that were not done in time.
     pub(super) async fn run(self) -> u64 {
-        let Self { role, pods, proxy, go_away, timeout } = self;
+        let Self { role, becomes, pods, proxy, go_away, timeout } = self;
         let until = Instant::now() + timeout;
-        role.send_replace(Role::Draining);
+        role.send_replace(becomes);
         go_away.cancel();
         // Connects that were handed over before may still have to be accepted.
         if timeout_at(until, pods.drained()).await.is_err() {

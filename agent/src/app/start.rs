@@ -288,17 +288,21 @@ async fn report_events(mut events: Events, pods: pods::Handle) {
 async fn go(going: Going, parts: Parts, signals: Signals) {
     let Parts { live, role, drain, stop_http, stop_admin, watching, drain_timeout } = parts;
     live.draining.store(true, Relaxed);
-    match going {
-        Going::Signal(name) => tracing::info!("{name}: draining"),
+    let becomes = match going {
+        Going::Signal(name) => {
+            tracing::info!("{name}: draining");
+            Role::Draining
+        }
         Going::Superseded(by) => {
             tracing::info!(by, "a newer agent owns the node: draining");
             // Where both share an address, its questions are the newer agent's to answer.
             stop_http.cancel();
+            Role::Superseded
         }
-    }
+    };
     tokio::spawn(signals.exit_when_asked_twice());
     let (pods, proxy) = (live.pods.clone(), live.proxy.clone());
-    let drain = Drain { role, pods, proxy, go_away: drain, timeout: drain_timeout };
+    let drain = Drain { role, becomes, pods, proxy, go_away: drain, timeout: drain_timeout };
     match drain.run().await {
         0 => tracing::info!("drained"),
         left => tracing::warn!(left, "connections were not done in time and are cut"),

@@ -44,4 +44,6 @@ pub enum Role {
     Owner,
     /// On its way out: takes back its own entries, accepts a little longer, finishes what it has.
     Draining,
+    /// On its way out because a newer agent owns the node: as [`Role::Draining`], once that one's listeners are in place.
+    Superseded,
 }

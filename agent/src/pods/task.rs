@@ -25,6 +25,11 @@ const MOUNT_RETRY: Duration = Duration::from_millis(1);
 const MOUNT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a draining agent accepts after it has taken back its entries: connects that were redirected before are under way.
 const ACCEPT_AFTER_DRAIN: Duration = Duration::from_millis(100);
+/// How long a newer agent may take from its claim to the registration of a listener. It has opened it before, so that this
+/// is a matter of its tasks being scheduled.
+const REPLACED_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is looked for. The map tells of no change.
+const REPLACED_LOOK: Duration = Duration::from_millis(5);
 
 /// How a pod was found.
 #[derive(Clone, Debug)]
@@ -167,7 +172,11 @@ impl Registration<'_> {
         let mut role = self.shared.role.clone();
         let mut roles_end = false;
         loop {
-            if *role.borrow_and_update() == Role::Draining && self.listeners.is_some() {
+            let now = *role.borrow_and_update();
+            if matches!(now, Role::Draining | Role::Superseded) && self.listeners.is_some() {
+                if now == Role::Superseded {
+                    self.until_replaced().await;
+                }
                 self.drain().await;
             }
             tokio::select! {
@@ -189,12 +198,16 @@ impl Registration<'_> {
     /// Makes the entry ours, if this agent is the owner and it is not.
     fn assert(&self) {
         let owner = *self.shared.role.borrow() == Role::Owner;
-        let mine = self.shared.registry.owner(self.namespace.cookie()) == Some(self.shared.generation);
+        let mine = self.is_mine();
         if owner && !mine && self.network.is_ready() {
             self.register();
         } else {
             self.show(if mine { Phase::Registered } else { Phase::Listening });
         }
+    }
+
+    fn is_mine(&self) -> bool {
+        self.shared.registry.owner(self.namespace.cookie()) == Some(self.shared.generation)
     }
 
     fn register(&self) {
@@ -234,6 +247,19 @@ impl Registration<'_> {
         Ok(())
     }
 
+    /// Goes on accepting until the newer agent's listener is in place of this one's: without either, connects would fall to
+    /// the kernel. A newer agent that does not come is not waited for longer than [`REPLACED_WITHIN`].
+    async fn until_replaced(&mut self) {
+        let deadline = Instant::now() + REPLACED_WITHIN;
+        let mut looks = tokio::time::interval(REPLACED_LOOK);
+        while self.is_mine() && Instant::now() < deadline {
+            tokio::select! {
+                (stream, peer) = accept(self.listeners.as_ref()) => self.shared.proxy.accept(&self.pod, stream, peer),
+                _ = looks.tick() => {}
+            }
+        }
+    }
+
     /// Takes back the entry, accepts what is under way, closes the listeners.
     async fn drain(&mut self) {
         self.take_back();
@@ -254,9 +280,8 @@ impl Registration<'_> {
 
     /// Removes the entry if it is this agent's; another one's is left alone.
     fn take_back(&self) {
-        let (registry, cookie) = (&self.shared.registry, self.namespace.cookie());
-        if registry.owner(cookie) == Some(self.shared.generation)
-            && let Err(error) = registry.unregister(cookie)
+        if self.is_mine()
+            && let Err(error) = self.shared.registry.unregister(self.namespace.cookie())
         {
             tracing::warn!(pod = %self.pod.name, %error, "a pod's entry cannot be removed");
         }

@@ -147,7 +147,8 @@ impl Handle {
         *self.scanned.borrow()
     }
 
-    /// Waits until no pod's listener is open any more: some 100 ms after the role became [`Role::Draining`].
+    /// Waits until no pod's listener is open any more: some 100 ms after the role became [`Role::Draining`], and
+    /// at most a second more when it became [`Role::Superseded`].
     pub async fn drained(&self) {
         _ = self.shared.listening.subscribe().wait_for(|open| *open == 0).await;
     }

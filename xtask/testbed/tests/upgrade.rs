@@ -4,10 +4,11 @@
 mod world;
 
 use anyhow::{Result, ensure};
-use evenkeel_testbed::eventually;
 use evenkeel_testbed::probe::connect::Report;
+use evenkeel_testbed::{EndpointSpec, PortSpec, ServiceSpec, eventually};
 use world::{
-    ECHO_VIP, LOAD_END, Load, Plan, SOON, World, all_well, await_endpoints, counter, start_load, start_probe,
+    ECHO, ECHO_VIP, LOAD_END, Load, Plan, SOON, World, all_well, await_endpoints, counter, start_load,
+    start_probe,
 };
 
 const ONE: Plan = Plan { nodes: &[("a1", "zone-a")], servers: 3, agent_args: &[] };
@@ -23,20 +24,15 @@ fn nothing_fails_and_nothing_falls_to_the_kernel_during_an_upgrade() -> Result<(
         ensure!(status["request_path"]["requests"].as_u64() > Some(100), "{status}");
         Ok(())
     })?;
-    let missed = counter(old, "no_listener")? + counter(old, "stale")?;
+    let fallen =
+        |agent| -> Result<[u64; 2]> { Ok([counter(agent, "no_listener")?, counter(agent, "stale")?]) };
+    let before_it = fallen(old)?;
+    let before = old.status()?["generation"].as_u64();
     let new = world.nodes[0].start_agent(&world.options.clone().surge())?;
     new.wait_ready(SOON)?;
     await_endpoints(&new, "demo/grpc", world.servers.len())?;
-    ensure!(
-        new.status()?["generation"].as_u64() > old.status()?["generation"].as_u64(),
-        "the newer takes over"
-    );
-    // The runtime asks the old one to go once the new one is ready, which is after the old one has noticed by itself.
-    eventually("the old agent drains", SOON, || {
-        ensure!(old.stderr().contains("a newer agent owns the node"), "{}", old.tail());
-        Ok(())
-    })?;
-    old.terminate()?;
+    ensure!(new.status()?["generation"].as_u64() > before, "the newer takes over");
+    // It notices by itself, and may be gone before anybody asks.
     let exit = old.wait(SOON)?;
     ensure!(exit.success(), "{exit:?}\n{}", old.tail());
     // A pod that is born after the old agent's end belongs to the new one.
@@ -49,9 +45,42 @@ fn nothing_fails_and_nothing_falls_to_the_kernel_during_an_upgrade() -> Result<(
     Load::of(&start_load(&young, 50, 500, &[])?)?.flawless(10)?;
     all_well(&Report::last(&connection.finish(LOAD_END)?)?, client)?;
     Load::of(&request)?.flawless(1_200)?;
-    ensure!(
-        counter(&new, "no_listener")? + counter(&new, "stale")? == missed,
-        "a connect fell to the kernel"
-    );
+    let after_it = fallen(&new)?;
+    ensure!(after_it == before_it, "connects fell to the kernel: {before_it:?}, then {after_it:?}");
+    world.fabric.close()
+}
+
+#[test]
+fn the_first_sigterm_of_a_draining_agent_cuts_nothing() -> Result<()> {
+    let world = World::new(&ONE)?;
+    let (client, old) = (&world.clients[0], &world.agents[0]);
+    // A connection that goes through the agent and stays.
+    let port = PortSpec::tcp("any", 80, ECHO);
+    world.manifests.service(&ServiceSpec::balanced("held", "request", "10.96.0.41", vec![port.clone()]))?;
+    let endpoints: Vec<EndpointSpec> = world.servers.iter().map(EndpointSpec::of).collect();
+    world.manifests.endpoints("demo", "held", &endpoints, &[port])?;
+    await_endpoints(old, "demo/held", endpoints.len())?;
+    let holder = start_probe(client, "10.96.0.41:80", &["--count", "1", "--hold"])?;
+    holder.wait_stdout(|text| text.ends_with('\n'), SOON)?;
+
+    let new = world.nodes[0].start_agent(&world.options.clone().surge())?;
+    new.wait_ready(SOON)?;
+    let told = |what: &str| {
+        eventually(&format!("the old agent says {what:?}"), SOON, || {
+            ensure!(old.stderr().contains(what), "{}", old.tail());
+            Ok(())
+        })
+    };
+    // The runtime asks the old one to go once the new one is ready, which is after it has noticed by itself.
+    told("a newer agent owns the node")?;
+    old.terminate()?;
+    told("draining already")?;
+    ensure!(old.try_status().is_none(), "it waits for what it carries\n{}", old.tail());
+
+    holder.terminate()?;
+    let report = Report::last(&holder.finish(SOON)?)?;
+    ensure!(report.lost() == 0 && report.connects == 1, "{report:?}");
+    let exit = old.wait(SOON)?;
+    ensure!(exit.success(), "{exit:?}\n{}", old.tail());
     world.fabric.close()
 }
