@@ -4,6 +4,8 @@
 //! Built by Vose's method ("A Linear Algorithm for Generating Random Numbers with a Given Distribution", IEEE TSE 1991) in
 //! integers, so that the same weights give the same table on any machine. The kernel's slot tables are these tables.
 
+use std::hint::select_unpredictable;
+
 use crate::rng::Rng;
 
 /// One column: with a probability of `threshold` / 65 536 it means its own item, else `alias`.
@@ -47,7 +49,9 @@ pub fn table(weights: &[u32]) -> Vec<Column> {
 pub fn draw(columns: &[Column], rng: &mut dyn Rng) -> usize {
     let bits = rng.next_u64();
     let index = (((bits >> 32) * columns.len() as u64) >> 32) as usize;
-    if (bits as u32 >> 16) < columns[index].threshold { index } else { columns[index].alias as usize }
+    let Column { threshold, alias } = columns[index];
+    // Nobody can predict which it is, and a wrong guess costs more than the draw.
+    select_unpredictable((bits as u32 >> 16) < threshold, index, alias as usize)
 }
 
 #[cfg(test)]
