@@ -230,8 +230,21 @@ fn conclusion(verdict: Verdict, service: &Service, cluster: &Cluster) -> String 
                 Strategy::LeastRequest => {
                     "two are drawn by weight, and the one with fewer requests in flight per weight takes it"
                 }
+                Strategy::PeakEwma => {
+                    "two are drawn by weight, and the one with less expected latency times requests in flight per \
+                     weight takes it"
+                }
+                Strategy::WeightedRoundRobin => "they take turns by the weights that their load reports give",
                 Strategy::RoundRobin => "they take turns by weight",
                 Strategy::Random => "one is drawn by weight",
+                Strategy::RingHash => {
+                    "its hash has a place on a ring, and the next endpoint on it that is not overloaded takes it"
+                }
+                Strategy::Maglev => "its hash has an entry in a table filled by weight",
+                Strategy::Prequal => {
+                    "a few are drawn by weight, and the fastest of those that are not overloaded takes it, by their \
+                     answers to probes"
+                }
             };
             let of = cluster.plan.active.len();
             format!(

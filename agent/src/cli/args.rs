@@ -47,6 +47,8 @@ pub enum Command {
     },
     /// Take programs, links and maps out of the kernel; works without an agent
     Detach(DetachArgs),
+    /// Compare balancing policies on a scenario, in virtual time; needs neither agent nor root
+    Simulate(Box<evenkeel_sim::cli::Args>),
 }
 
 /// What all questions have in common.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The commands of `evenkeel`: the daemon and the questions one can ask it.
+//! The commands of `evenkeel`: the daemon, the questions one can ask it, and the simulator (`evenkeel_sim::cli`).
 //!
 //! | file | what it is |
 //! |---|---|
@@ -18,7 +18,7 @@ mod bar;
 mod detach;
 mod tables;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 pub use args::{Cli, Command};
 use args::{Output, Query};
@@ -32,6 +32,9 @@ pub enum CliError {
     /// Detaching failed or was refused.
     #[error(transparent)]
     Detach(#[from] detach::DetachError),
+    /// A scenario is wrong, or a drawing could not be written.
+    #[error(transparent)]
+    Simulate(#[from] evenkeel_sim::cli::SimulateError),
     /// No runtime could be built.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -89,6 +92,7 @@ pub fn execute(command: Command) -> Result<String, CliError> {
                 Output::Table => detached.to_string(),
             })
         }
+        Command::Simulate(args) => Ok(evenkeel_sim::cli::execute(&args, std::io::stderr().is_terminal())?),
     }
 }
 

@@ -7,12 +7,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
 };
 
 use arc_swap::ArcSwap;
-use evenkeel_balance::{picker::Strategy, priority};
+use evenkeel_balance::{
+    picker::{Endpoints, Needs, Strategy},
+    priority,
+};
 use tokio::sync::watch;
 
 use super::{
@@ -126,7 +129,9 @@ impl StoreWriter {
 
     fn service(&mut self, spec: ServiceSpec, old: &Snapshot) -> Service {
         let mut faults = spec.faults.clone();
-        let strategy = Strategy::by_name(&spec.strategy).unwrap_or_else(|| {
+        // A strategy without what it needs to know would be another one under its name.
+        let fed = |strategy: &Strategy| strategy.needs() == Needs::NONE;
+        let strategy = Strategy::by_name(&spec.strategy).filter(fed).unwrap_or_else(|| {
             faults.push(format!(
                 "strategy {} is not available in this agent; least-request is used",
                 spec.strategy
@@ -154,10 +159,14 @@ impl StoreWriter {
             return last.clone();
         }
         let plan = priority::plan(&spec.endpoints.iter().map(|e| (e.priority, e.health)).collect::<Vec<_>>());
-        let weights: Vec<u32> = plan.active.iter().map(|i| spec.endpoints[*i].weight.get()).collect();
+        let active = || plan.active.iter().map(|i| &spec.endpoints[*i]);
+        let weights: Vec<u32> = active().map(|e| e.weight.get()).collect();
+        let ids: Vec<u64> = active().map(|e| identity(e.address)).collect();
+        // Another for each build, or every change of the list would begin a rotation at the same place.
+        self.seed = self.seed.wrapping_add(1);
+        let picker = strategy.build(Endpoints { weights: &weights, ids: &ids, seed: self.seed });
         let endpoints =
             spec.endpoints.into_iter().map(|spec| Endpoint { load: self.load(spec.address), spec }).collect();
-        let picker = strategy.build(&weights, self.seed);
         Arc::new(Cluster { name: name.clone(), endpoints, plan, picker, strategy })
     }
 
@@ -169,6 +178,16 @@ impl StoreWriter {
         self.loads.insert(address, Arc::downgrade(&load));
         load
     }
+}
+
+/// The same number for an address on every node: FNV-1a (Fowler, Noll, Vo) over the address as IPv6 and the port.
+fn identity(address: SocketAddr) -> u64 {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let bytes = ip.octets().into_iter().chain(address.port().to_be_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Enters the Service's addresses and ports into the index of `next`, unless another Service has them.

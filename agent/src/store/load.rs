@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the node knows of an endpoint's load: requests in flight, outcomes, and whether it is in back-off.
 //!
-//! Recorded by a guard whose drop is the record ([`InFlight`]), so that a cancelled request is counted too. Counters only grow.
-//! The back-off is plain: an endpoint that refused a connection is not picked until a moment that doubles with each further
-//! refusal; outlier detection proper is a policy of its own and not here.
+//! The counts are [`evenkeel_balance::load`]'s: recorded by a guard whose drop is the record, so that a cancelled
+//! request is counted too. The back-off is plain: an endpoint that refused a connection is not picked until a moment
+//! that doubles with each further refusal; outlier detection proper is a policy of its own and not here.
 
 use std::{
     sync::{
@@ -13,29 +13,21 @@ use std::{
     time::Duration,
 };
 
+use evenkeel_balance::load::Load;
+pub use evenkeel_balance::load::Outcome;
+
 /// First back-off after a failed connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// Longest back-off.
 const BACKOFF_LAST: Duration = Duration::from_secs(15);
 
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Answered, and the answer was no server failure.
-    Success,
-    /// Failed: reset, connection lost, a 5xx status or a gRPC status that means the server failed.
-    Failure,
-    /// The client went away first.
-    Cancelled,
-}
+/// One request in flight: see [`evenkeel_balance::load::InFlight`].
+pub type InFlight = evenkeel_balance::load::InFlight<EndpointLoad>;
 
 /// Load of one address. All counters are for this node since the agent's start.
 #[derive(Debug, Default)]
 pub struct EndpointLoad {
-    in_flight: AtomicU64,
-    requests: AtomicU64,
-    failures: AtomicU64,
-    cancelled: AtomicU64,
+    load: Load,
     connect_failures: AtomicU32,
     /// Nanoseconds since the caller's epoch until which the endpoint is not picked.
     backoff_until: AtomicU64,
@@ -43,39 +35,36 @@ pub struct EndpointLoad {
 
 impl EndpointLoad {
     /// Counts a request in until the guard is dropped.
-    #[must_use]
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
-        InFlight { load: self.clone(), outcome: Outcome::Cancelled }
+        InFlight::begin(self.clone())
     }
 
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Relaxed)
+        self.load.in_flight()
     }
 
     /// Requests begun.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
+        self.load.requests()
     }
 
     /// Requests that failed.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
+        self.load.failures()
     }
 
     /// Requests that were cancelled.
     #[must_use]
     pub fn cancelled(&self) -> u64 {
-        self.cancelled.load(Relaxed)
+        self.load.cancelled()
     }
 
-    /// A connect failed at `now_ns`: back off, twice as long as the last time. A failure while the back-off runs is another
-    /// witness of the same fault and does not lengthen it.
+    /// A connect failed at `now_ns`: back off, twice as long as the last time. A failure while the back-off runs is
+    /// another witness of the same fault and does not lengthen it.
     pub fn connect_failed(&self, now_ns: u64) {
         if self.backing_off(now_ns) {
             return;
@@ -99,28 +88,9 @@ impl EndpointLoad {
     }
 }
 
-/// One request in flight. Dropping it is the record; without [`InFlight::finish`] it counts as cancelled.
-#[derive(Debug)]
-pub struct InFlight {
-    load: Arc<EndpointLoad>,
-    outcome: Outcome,
-}
-
-impl InFlight {
-    /// Notes how the request ended; the record is made when the guard is dropped.
-    pub fn finish(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.load.in_flight.fetch_sub(1, Relaxed);
-        match self.outcome {
-            Outcome::Success => {}
-            Outcome::Failure => _ = self.load.failures.fetch_add(1, Relaxed),
-            Outcome::Cancelled => _ = self.load.cancelled.fetch_add(1, Relaxed),
-        }
+impl AsRef<Load> for EndpointLoad {
+    fn as_ref(&self) -> &Load {
+        &self.load
     }
 }
 

@@ -141,6 +141,13 @@ fn a_strategy_that_cannot_be_built_is_a_fault_and_the_default_serves() {
 }
 
 #[test]
+fn an_address_has_one_identity_however_it_is_written_and_each_port_has_its_own() {
+    let of = |text: &str| identity(text.parse().unwrap());
+    assert_eq!(of("10.0.0.1:80"), of("[::ffff:10.0.0.1]:80"));
+    assert!(of("10.0.0.1:80") != of("10.0.0.1:81") && of("10.0.0.1:80") != of("10.0.0.2:80"));
+}
+
+#[test]
 fn removed_services_and_clusters_are_gone_and_their_loads_forgotten() {
     let (store, mut writer) = Store::new(1);
     writer.apply(Batch {
