@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::cache::Cache;
 use crate::progress::{seconds, step};
 use crate::tools::{BpfTools, Peers};
-use crate::workspace::{BINARIES, TESTBED, Workspace};
+use crate::workspace::{BENCH, BINARIES, TESTBED, Workspace};
 use crate::{Tier, child, ebpf as kernel, progress, root, tests};
 
 /// `cargo xtask setup`
@@ -48,6 +48,18 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
     tell_testbed(&mut demo, &workspace, &peers, true);
     child::clean(&mut demo);
     let error = demo.exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// `cargo xtask bench`: replaces this process, so that its exit code is the benchmark's.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    let workspace = Workspace::load()?;
+    build_packages(&workspace, &[BENCH], true)?;
+    let program = workspace.binaries(true).join(BENCH);
+    let mut bench = Command::new(&program);
+    bench.args(arguments);
+    child::clean(&mut bench);
+    let error = bench.exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
@@ -129,12 +141,16 @@ fn set_up() -> Result<(BpfTools, Peers)> {
 }
 
 fn build_binaries(workspace: &Workspace, release: bool) -> Result<()> {
+    build_packages(workspace, &BINARIES, release)
+}
+
+fn build_packages(workspace: &Workspace, packages: &[&str], release: bool) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo.arg("build").args(BINARIES.iter().flat_map(|package| ["-p", package]));
+    cargo.arg("build").args(packages.iter().flat_map(|package| ["-p", package]));
     if release {
         cargo.arg("--release");
     }
-    step("build", &format!("building {}", BINARIES.join(", ")), || child::run(&mut cargo))
+    step("build", &format!("building {}", packages.join(", ")), || child::run(&mut cargo))
 }
 
 /// Tells the demo or the node tests what they are to start.

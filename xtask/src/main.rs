@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The project's own tasks: `cargo xtask setup | ebpf | build | test | demo | ci`.
+//! The project's own tasks: `cargo xtask setup | ebpf | build | test | demo | bench | ci`.
 //!
 //! What must always be true:
 //! * a command that needs root says so before it does anything else;
@@ -8,7 +8,7 @@
 //! * a step that cannot run fails; none is skipped in silence.
 //!
 //! Deliberately not here: product logic, and anything that links into the product. The demo and the node tests
-//! are in `xtask/testbed`; this program only prepares what they need and starts them.
+//! are in `xtask/testbed`, the benchmarks in `xtask/bench`; this program only prepares what they need and starts them.
 #![forbid(unsafe_code)]
 
 mod cache;
@@ -65,6 +65,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure: `bench balance` for pickers, rebuilds and the simulator
+    Bench {
+        /// Passed on to the benchmark, e.g. balance --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// What CI runs: formatting, lints, all tests
     Ci,
 }
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
         Task::Build { release } => commands::build(release),
         Task::Test { tier, filters } => commands::test(tier, &filters),
         Task::Demo { args } => commands::demo(&args),
+        Task::Bench { args } => commands::bench(&args),
         Task::Ci => commands::ci(),
     };
     match result {

@@ -10,6 +10,8 @@ use crate::child;
 
 /// The packages whose binaries the demo and the node tests start.
 pub(crate) const BINARIES: [&str; 3] = ["evenkeel-agent", "evenkeel-discovery", TESTBED];
+/// The package of the benchmarks that need neither root nor a kernel program.
+pub(crate) const BENCH: &str = "evenkeel-bench";
 /// The package of the demo and of the node tests.
 pub(crate) const TESTBED: &str = "evenkeel-testbed";
 

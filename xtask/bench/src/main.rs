@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Benchmarks that need no root and no kernel. Started by `cargo xtask bench`, which builds them optimised.
+//!
+//! What must always be true:
+//! * figures are CPU time of the measuring thread, the best of several rounds: what other processes do costs time,
+//!   not figures;
+//! * a target that is missed is said so, and the exit code is 1;
+//! * with `--json` the last line of standard output is one JSON object; progress goes to standard error.
+//!
+//! Deliberately not here: comparisons with other balancers, and anything that sends a packet.
+
+mod alloc;
+mod balance;
+mod clock;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask bench",
+    bin_name = "cargo xtask bench",
+    about = "Measure parts of Evenkeel on this machine"
+)]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Pickers: time and allocations per pick, rebuild of a large view, requests simulated per second
+    Balance {
+        /// Print the figures as one JSON object, the last line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().what {
+        What::Balance { json } => balance::run(json),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
