@@ -4,7 +4,7 @@
 //! `time` is in seconds since the start, a plain decimal number, not before that of the row above; `zone` is the client's;
 //! `cost` multiplies the service time. Always true: a row is right or names file, line and column; nothing is skipped. Rows
 //! at or after the scenario's duration are checked but not kept. Cost: rows are read one at a time into 32 bytes each, and
-//! there may be at most [`MOST`] within the duration, so that memory is bounded before the run.
+//! there may be at most 20 million within the duration, so that memory is bounded before the run.
 //!
 //! A file whose last line has no end is refused: whatever wrote it did not finish, and half a number is a number too.
 //! Deliberately not here: other orders of columns, quoting rules beyond CSV's, compression.

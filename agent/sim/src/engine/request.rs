@@ -38,6 +38,7 @@ pub(crate) const COUNTED: u8 = 32;
 
 /// One cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Request {
     /// When its client sent it first.
     pub(crate) born: u64,

@@ -41,7 +41,7 @@ impl World<'_> {
             return;
         }
         request.load = server.load() + 1;
-        if server.fast > 0.0 || server.slow > 0.0 {
+        if server.fails {
             // Another draw for each try: failing is the server's doing, not the request's.
             let tries = u64::from(request.tries) + 1;
             let chance =

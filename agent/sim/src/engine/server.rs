@@ -18,63 +18,70 @@ pub(crate) enum State {
     Dead,
 }
 
+/// Laid out by use: every request touches the first two cache lines, and nothing else while places are free. The hundred
+/// servers of a plain scenario then stay in the processor's nearest cache; spread out as they come, they do not.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Server {
-    pub(crate) service: u32,
-    pub(crate) group: u32,
-    /// Number in its group, in order of creation.
-    pub(crate) ordinal: u32,
-    /// Number in its service, in order of creation.
-    pub(crate) local: u32,
-    pub(crate) zone: u32,
-    pub(crate) state: State,
-    /// Whether its zone is there.
-    pub(crate) reachable: bool,
-    /// Whether discovery lists it, and how.
-    pub(crate) listed: bool,
-    pub(crate) draining: bool,
-    /// Ended, or crashed never to return.
-    pub(crate) gone: bool,
-    pub(crate) weight: u32,
-    /// Since when it is ready.
-    pub(crate) ready_at: u64,
-    /// Was not there at the start.
-    pub(crate) newcomer: bool,
-    /// Counts its lives, so that news of an earlier one is known as such.
-    pub(crate) life: u32,
-
+    /// Busy places times nanoseconds, up to `changed_at`.
+    busy_ns: u128,
+    changed_at: u64,
+    /// Requests that kept a place busy to their end.
+    pub(crate) served: u64,
     pub(crate) busy: u32,
     pub(crate) concurrency: u32,
     pub(crate) waiting: u32,
-    pub(crate) queue: u32,
+    cold_left: u32,
+    pub(crate) zone: u32,
+    pub(crate) service: u32,
+    /// Number in its service, in order of creation.
+    pub(crate) local: u32,
+    pub(crate) state: State,
+    /// Whether its zone is there.
+    pub(crate) reachable: bool,
+    /// Some requests fail here.
+    pub(crate) fails: bool,
+
+    pub(crate) paused_until: u64,
+    pub(crate) pause_total: u64,
+    /// Time that a unit of work takes.
+    pace: f64,
+    times: Times,
     pub(crate) head: u32,
     pub(crate) tail: u32,
 
-    times: Times,
+    pub(crate) queue: u32,
+    cold_span: u32,
+    cold_slowdown: f64,
     group_speed: f64,
-    /// Time that a unit of work takes.
-    pace: f64,
     pub(crate) fast: f64,
     pub(crate) fast_after: u64,
     pub(crate) slow: f64,
     pub(crate) slow_after: u64,
-    cold_slowdown: f64,
-    cold_span: u32,
-    cold_left: u32,
-    pub(crate) paused_until: u64,
-    pub(crate) pause_total: u64,
-
-    /// Requests that kept a place busy to their end.
-    pub(crate) served: u64,
-    /// Busy places times nanoseconds, up to `changed_at`.
-    busy_ns: u128,
-    changed_at: u64,
+    pub(crate) group: u32,
+    /// Number in its group, in order of creation.
+    pub(crate) ordinal: u32,
+    pub(crate) weight: u32,
+    /// Counts its lives, so that news of an earlier one is known as such.
+    pub(crate) life: u32,
+    /// Since when it is ready.
+    pub(crate) ready_at: u64,
     /// What `busy_ns` was when the measurement began.
     unmeasured_ns: u128,
     /// Since when it counts as there, and until when if it has ended.
     counted_from: u64,
     ended_at: Option<u64>,
+    /// Whether discovery lists it, and how.
+    pub(crate) listed: bool,
+    pub(crate) draining: bool,
+    /// Ended, or crashed never to return.
+    pub(crate) gone: bool,
+    /// Was not there at the start.
+    pub(crate) newcomer: bool,
 }
+
+const _: () =
+    assert!(std::mem::offset_of!(Server, paused_until) == 64 && std::mem::offset_of!(Server, queue) == 128);
 
 impl Server {
     pub(crate) fn new(
@@ -109,6 +116,7 @@ impl Server {
             times: Times::new(&group.service_time),
             group_speed: group.speed,
             pace: 1.0 / group.speed,
+            fails: false,
             fast: 0.0,
             fast_after: 0,
             slow: 0.0,
@@ -143,6 +151,7 @@ impl Server {
         self.fast_after = super::ns(failures.fast_after);
         self.slow = failures.slow;
         self.slow_after = super::ns(failures.slow_after);
+        self.fails = failures.fast > 0.0 || failures.slow > 0.0;
     }
 
     /// Serves from now on.
