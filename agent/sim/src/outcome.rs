@@ -7,6 +7,7 @@
 mod histogram;
 
 pub use histogram::Histogram;
+use serde::Serialize;
 
 /// How many steps a series has at most.
 pub const STEPS: usize = 240;
@@ -30,7 +31,7 @@ pub struct Outcome {
 }
 
 /// Numbers to compare policies by.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
     /// Requests that arrived.
     pub requests: u64,
@@ -79,7 +80,7 @@ pub struct Figures {
 }
 
 /// Conservation of requests, the warm-up included: `arrived` is the sum of the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Balance {
     /// Sent by a client.
     pub arrived: u64,
