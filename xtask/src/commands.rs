@@ -108,21 +108,12 @@ pub(crate) fn test(tier: Option<Tier>, filters: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// `cargo xtask ci`
+/// `cargo xtask ci`: the script is the one place that says what must pass.
 pub(crate) fn ci() -> Result<()> {
     root::require()?;
-    let workspace = Workspace::load()?;
-    step("ci", "formatting", || {
-        child::run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
-        child::run(workspace.cargo().args(["fmt", "--check", "--manifest-path", "ebpf/Cargo.toml"]))
-    })?;
-    // The agent embeds the kernel programs, so that they come before the lints.
-    kernel::build(&workspace, &BpfTools::ensure(&Cache::open()?)?)?;
-    step("ci", "lints", || {
-        let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        child::run(workspace.cargo().args(arguments))
-    })?;
-    test(None, &[])
+    let mut script = Command::new(Workspace::load()?.root.join(".ci/run"));
+    child::clean(&mut script);
+    child::run(&mut script)
 }
 
 /// All tools, with one closing line that says where they are.
