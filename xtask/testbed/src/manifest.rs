@@ -87,17 +87,8 @@ pub struct EndpointSpec {
 impl EndpointSpec {
     /// A ready endpoint at the pod's IPv4 address.
     pub fn of(pod: &Pod) -> Self {
-        Self::at(pod, pod.address().into())
-    }
-
-    /// A ready endpoint at the pod's IPv6 address.
-    pub fn of6(pod: &Pod) -> Self {
-        Self::at(pod, pod.address6().into())
-    }
-
-    fn at(pod: &Pod, address: IpAddr) -> Self {
         Self {
-            address,
+            address: pod.address().into(),
             node: pod.node().name().into(),
             zone: pod.node().zone().into(),
             pod: pod.name().into(),

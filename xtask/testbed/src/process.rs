@@ -241,16 +241,6 @@ impl Process {
         read(&self.inner.stderr)
     }
 
-    /// The file of its standard output.
-    pub fn stdout_path(&self) -> &Path {
-        &self.inner.stdout
-    }
-
-    /// The file of its standard error.
-    pub fn stderr_path(&self) -> &Path {
-        &self.inner.stderr
-    }
-
     /// The last lines of both streams, for error messages.
     pub fn tail(&self) -> String {
         let part = |stream: &str, text: String| {
