@@ -16,6 +16,7 @@
 //! | [`pods`] | namespaces found, listeners opened and registered |
 //! | [`proxy`] | the request path: sniff, HTTP/2 per request, splice |
 //! | [`admin`], [`cli`] | the unix-socket API and the commands that use it |
+//! | [`clock`] | the monotonic clock that all of them tell time in |
 //! | [`app`] | wiring: start order, readiness, heartbeat, drain |
 //!
 //! Always true: the snapshot has one writer; readers never see halves; whatever is invalid leaves the last good state in
@@ -24,6 +25,7 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod kernel;
 pub mod pods;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use evenkeel_agent::{proxy::monotonic_ns, store::Application};
+use evenkeel_agent::{clock::monotonic_ns, store::Application};
 use h2::Reason;
 use http::{Request, Response, StatusCode};
 use proxy_rig::{Client, Rig, Server, dead_address, echo, grpc, ok, read, reset_reason, soon, until};
@@ -414,17 +414,7 @@ async fn many_first_requests_share_one_dial() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn draining_says_goaway_and_finishes_what_is_in_flight() {
     let go_on = Arc::new(Notify::new());
-    let server = Server::start({
-        let go_on = go_on.clone();
-        move |request, respond| {
-            let go_on = go_on.clone();
-            async move {
-                go_on.notified().await;
-                echo(request, respond).await;
-            }
-        }
-    })
-    .await;
+    let server = Server::echo_when(&go_on).await;
     let rig = Rig::new(Application::Http2, &[server.address]).await;
     let mut client = rig.client().await;
     let (response, mut up) = client.send.send_request(grpc("/slow"), false).unwrap();
@@ -546,17 +536,7 @@ async fn a_deleted_pod_resets_both_sides_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_listed_no_more_finishes_its_streams_and_is_left() {
     let go_on = Arc::new(Notify::new());
-    let old = Server::start({
-        let go_on = go_on.clone();
-        move |request, respond| {
-            let go_on = go_on.clone();
-            async move {
-                go_on.notified().await;
-                echo(request, respond).await;
-            }
-        }
-    })
-    .await;
+    let old = Server::echo_when(&go_on).await;
     let new = Server::echo().await;
     let mut rig = Rig::new(Application::Http2, &[old.address]).await;
     let mut client = rig.client().await;

@@ -22,9 +22,10 @@ use crate::{
         ConnectionFacts, DiscoveryFacts, Facts, Identity, KernelFacts, PodFacts, Pressure, Readiness,
         RequestPathFacts, Requests,
     },
+    clock::monotonic_ns,
     kernel::{Counters, Heartbeat, Listeners, Loads, Pods},
     pods::{self, Phase, Role},
-    proxy::{Proxy, monotonic_ns},
+    proxy::Proxy,
     store::{EndpointLoad, ServiceName, Snapshot, Store},
 };
 

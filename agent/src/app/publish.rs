@@ -15,7 +15,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::ledger::Ledger;
 use crate::{
     admin::facts::Publications,
-    kernel::{KernelWriter, MapSink, Report, monotonic_ns},
+    clock::monotonic_ns,
+    kernel::{KernelWriter, MapSink, Report},
     store::Store,
 };
 

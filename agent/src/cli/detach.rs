@@ -12,8 +12,8 @@ use aya::maps::{Array, Map, MapData};
 use evenkeel_abi::{Control, Stance, maps, stance};
 
 use crate::{
+    clock::monotonic_ns,
     kernel::{self, KernelError},
-    proxy::monotonic_ns,
 };
 
 /// Why nothing was detached.

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+//! What the command line accepts, and what it says about what it does not: flag, value, what is wrong.
+//!
+//! Deliberately not here: what the daemon does with it.
+
 use clap::Parser;
 use proptest::prelude::*;
 

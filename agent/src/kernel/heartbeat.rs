@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use evenkeel_abi::Control;
-use nix::time::{ClockId, clock_gettime};
 
 use super::{
     KernelError,
     ownership::{ControlArray, Ownership},
 };
+use crate::clock::monotonic_ns;
 
 /// A heartbeat younger than this belongs to a live agent. Agents beat several times within it.
 pub const ALIVE: Duration = Duration::from_secs(1);
@@ -46,14 +46,6 @@ pub fn judge(ours: u64, owner: u64, now_ns: u64, heartbeat_ns: u64) -> Beat {
     } else {
         Beat::Vacant { generation: owner }
     }
-}
-
-/// Now, as the programs count it: nanoseconds of `CLOCK_MONOTONIC`.
-#[must_use]
-pub fn monotonic_ns() -> u64 {
-    // It cannot fail with a clock that every kernel has.
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
 /// The heartbeat of this agent. Cheap to clone.

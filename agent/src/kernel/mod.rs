@@ -55,7 +55,7 @@ pub use counters::Counters;
 pub use diff::{Capacity, Full, GRACE, Operation, Tables};
 pub use error::KernelError;
 pub use events::{Events, KernelLog};
-pub use heartbeat::{ALIVE, Beat, Heartbeat, judge, monotonic_ns};
+pub use heartbeat::{ALIVE, Beat, Heartbeat, judge};
 pub use image::{Image, ServiceImage, Weighted};
 pub use maps::{Family, Listeners, Loads, Origins, Pods, backend, origin_key};
 pub use open::{Config, Kernel};

@@ -45,6 +45,6 @@ mod state;
 mod stats;
 mod upstream;
 
-pub use state::{Config, Origins, Pod, Proxy, monotonic_ns};
+pub use state::{Config, Origins, Pod, Proxy};
 pub use stats::{ConnectionRow, ProxyStats, Snapshot as StatsSnapshot};
 pub use upstream::{DialError, Sockets};

@@ -7,8 +7,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use evenkeel_balance::picker::View;
 
-use super::state::{Shared, monotonic_ns};
-use crate::store::{Cluster, Endpoint, EndpointLoad, Frontend};
+use super::state::Shared;
+use crate::{
+    clock::monotonic_ns,
+    store::{Cluster, Endpoint, EndpointLoad, Frontend},
+};
 
 /// Most endpoints that one request or connection is tried on. Refusals are fast; with timeouts it bounds the wait.
 pub(super) const ATTEMPTS: usize = 5;

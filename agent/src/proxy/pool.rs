@@ -27,13 +27,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    monotonic_ns,
     socket::Socket,
     state::Pod,
     stats::{Gauge, ProxyStats},
     upstream::{self, DialError, Inherit},
 };
-use crate::store::EndpointLoad;
+use crate::{clock::monotonic_ns, store::EndpointLoad};
 
 /// Flow-control window of a response. A round trip inside a cluster takes well under a millisecond: 256 KiB carry more than
 /// 2 Gbit/s on one stream, and bound what a client that does not read can make us hold.

@@ -23,7 +23,7 @@ use super::{
     stats::{ConnectionRow, Connections, ProxyStats},
     upstream::Sockets,
 };
-use crate::store::Store;
+use crate::{clock::monotonic_ns, store::Store};
 
 /// How often idle upstream connections are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
@@ -186,12 +186,4 @@ async fn housekeeping(shared: Weak<Shared>, mut changes: tokio::sync::watch::Rec
         next = Instant::now() + SWEEP_EVERY;
         tokio::time::sleep(SWEEP_PAUSE).await;
     }
-}
-
-/// Nanoseconds of `CLOCK_MONOTONIC`: the epoch of every back-off in [`crate::store::EndpointLoad`].
-#[must_use]
-pub fn monotonic_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .expect("CLOCK_MONOTONIC exists on every Linux");
-    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }

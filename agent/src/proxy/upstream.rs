@@ -99,7 +99,7 @@ pub(super) async fn dial(
 pub(super) fn report<T>(dialled: &Result<T, DialError>, load: &EndpointLoad) {
     match dialled {
         Ok(_) => load.connected(),
-        Err(error) if error.blames_endpoint() => load.connect_failed(super::monotonic_ns()),
+        Err(error) if error.blames_endpoint() => load.connect_failed(crate::clock::monotonic_ns()),
         Err(_) => {}
     }
 }

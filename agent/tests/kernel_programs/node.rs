@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_agent::kernel::{self, Config, Image, Kernel, ServiceImage, Weighted};
+use evenkeel_agent::{
+    clock,
+    kernel::{self, Config, Image, Kernel, ServiceImage, Weighted},
+};
 use nix::{
     cmsg_space,
     mount::{MsFlags, mount},
@@ -240,7 +243,7 @@ pub(crate) fn publish(kernel: &mut Kernel, image: Image) -> kernel::Report {
 }
 
 pub(crate) fn now() -> Duration {
-    Duration::from_nanos(kernel::monotonic_ns())
+    Duration::from_nanos(clock::monotonic_ns())
 }
 
 /// A counter by its name.

@@ -30,6 +30,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -319,6 +320,19 @@ impl Server {
     /// Answers every call with its own message and `grpc-status: 0`.
     pub(crate) async fn echo() -> Self {
         Self::start(echo).await
+    }
+
+    /// As [`Server::echo`], each call once it is told to go on.
+    pub(crate) async fn echo_when(go_on: &Arc<Notify>) -> Self {
+        let go_on = go_on.clone();
+        Self::start(move |request, respond| {
+            let go_on = go_on.clone();
+            async move {
+                go_on.notified().await;
+                echo(request, respond).await;
+            }
+        })
+        .await
     }
 }
 
