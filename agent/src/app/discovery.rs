@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The xDS client as the rest of the agent sees it: started, asked, closed.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -12,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::tasks::Tasks;
 use crate::{
     admin::facts::DiscoveryFacts,
-    config::DiscoveryAddress,
-    store::{Snapshot, Store, StoreWriter, persist},
+    store::{Snapshot, Store, StoreWriter},
     xds::{self, Source, Status, XdsConfig},
 };
 
@@ -33,21 +29,8 @@ pub(super) struct Discovery {
 
 impl Discovery {
     /// Starts the client on the current runtime.
-    pub(super) fn start(
-        address: DiscoveryAddress,
-        node: &str,
-        zone: &str,
-        state_dir: &Path,
-        store: StoreWriter,
-        tasks: &Tasks,
-    ) -> Self {
-        let shown = address.to_string();
-        let config = XdsConfig {
-            discovery: address,
-            node: node.to_owned(),
-            zone: zone.to_owned(),
-            last_good: state_dir.join(persist::FILE_NAME),
-        };
+    pub(super) fn start(config: XdsConfig, store: StoreWriter, tasks: &Tasks) -> Self {
+        let address = config.discovery.to_string();
         let (told, status) = xds::status();
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
         let (until, end) = (stop.clone(), stopped.clone());
@@ -59,7 +42,7 @@ impl Discovery {
                 std::future::pending().await
             }
         });
-        Self { address: shown, status, stop, stopped }
+        Self { address, status, stop, stopped }
     }
 
     /// Waits until there are endpoints to vouch for: those of the last-good file, or those of discovery.

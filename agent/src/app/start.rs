@@ -32,6 +32,7 @@ use crate::{
     proxy::{self, Proxy},
     store::Store,
     telemetry::HttpServer,
+    xds::XdsConfig,
 };
 
 /// Why the agent goes.
@@ -90,6 +91,7 @@ pub(super) async fn run(config: Config, proxy_half: Handle) -> anyhow::Result<()
 
 /// Opens and starts everything, in standby.
 fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(Parts, Publisher<BpfSink>)> {
+    let xds = XdsConfig::from(&config);
     let Config {
         discovery,
         node,
@@ -99,7 +101,7 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
         netns_dir,
         admin_socket,
         http,
-        state_dir,
+        state_dir: _,
         stale_after,
         stand_aside_after,
         drain_timeout,
@@ -129,7 +131,7 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
     tasks.spawn(&control, "the log of the kernel programs", log.run());
 
     let (store, store_writer) = Store::new(generation);
-    let discovery = Discovery::start(discovery, &node, &zone, &state_dir, store_writer, tasks);
+    let discovery = Discovery::start(xds, store_writer, tasks);
 
     let (role, of_role) = watch::channel(Role::Standby);
     let (drain, watching) = (CancellationToken::new(), CancellationToken::new());
