@@ -17,10 +17,9 @@ use envoy_types::pb::{
     },
     google::protobuf::{ListValue, Struct, Value, value::Kind},
 };
-use prost::{
-    Message,
-    encoding::{WireType, encode_key, encode_varint, string},
-};
+use prost::{Message, encoding::string};
+
+use crate::wire::put;
 
 /// Encodes endpoints deterministically.
 pub(crate) fn encode_assignment(message: &ClusterLoadAssignment) -> Vec<u8> {
@@ -117,13 +116,6 @@ fn put_map<V>(out: &mut Vec<u8>, tag: u32, map: &HashMap<String, V>, encode: imp
         put(&mut entry, 2, &encode(value));
         put(out, tag, &entry);
     }
-}
-
-/// Writes a length-delimited field.
-fn put(out: &mut Vec<u8>, tag: u32, body: &[u8]) {
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(body.len() as u64, out);
-    out.extend_from_slice(body);
 }
 
 #[cfg(test)]

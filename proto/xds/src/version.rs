@@ -14,6 +14,9 @@ use xxhash_rust::xxh3::xxh3_128;
 pub struct Version(u128);
 
 impl Version {
+    /// Bytes in what `Display` writes.
+    pub(crate) const TEXT_LEN: usize = 32;
+
     /// The version of these bytes.
     pub fn of(body: &[u8]) -> Self {
         Self(xxh3_128(body))
@@ -21,8 +24,19 @@ impl Version {
 
     /// Reads what `Display` wrote. `None` for anything else: the version of a foreign server is simply unknown.
     pub fn parse(text: &str) -> Option<Self> {
-        let strict = text.len() == 32 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        let strict =
+            text.len() == Self::TEXT_LEN && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
         strict.then(|| u128::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+
+    /// The version whose hash was computed elsewhere, over several pieces.
+    pub(crate) fn from_hash(hash: u128) -> Self {
+        Self(hash)
+    }
+
+    /// The hash as bytes, the same on every machine.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
     }
 }
 
@@ -39,9 +53,9 @@ impl fmt::Display for Version {
 pub(crate) struct Nonces(u64);
 
 impl Nonces {
-    pub(crate) fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 += 1;
-        self.0.to_string()
+        self.0
     }
 }
 

@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tier 1: arbitrary message sequences make neither end panic, and the server stays within its limits.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::{BTreeSet, HashMap};
 
-use bytes::Bytes;
 use envoy_types::pb::{
     envoy::service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource, ResourceLocator, ResourceName,
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, Resource, ResourceLocator,
+        ResourceName,
     },
     google::{protobuf::Any, rpc::Status},
 };
 use evenkeel_xds::{
-    DeltaClient, DeltaSession, EncodedResource, Interest, Limits, ResourceSource,
-    type_url::{CLUSTER_LOAD_ASSIGNMENT, SERVICE},
+    DeltaClient, DeltaSession, EncodedResource, Interest, Limits, ResourceSource, Response, SotwSession,
+    type_url::{CLUSTER, CLUSTER_LOAD_ASSIGNMENT, SERVICE},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
+#[derive(Clone)]
 struct Three;
 
 impl ResourceSource for Three {
     fn get(&self, type_url: &str, name: &str) -> Option<EncodedResource> {
         let known = type_url == SERVICE && ["a", "b", "c"].contains(&name);
-        known.then(|| EncodedResource::new(SERVICE, name, Bytes::from_static(b"body")))
+        known.then(|| EncodedResource::new(SERVICE, name, b"body"))
     }
 
     fn for_each(&self, type_url: &str, visit: &mut dyn FnMut(&EncodedResource)) {
@@ -71,6 +72,20 @@ fn request() -> impl Strategy<Value = DeltaDiscoveryRequest> {
             response_nonce,
             error_detail,
             ..DeltaDiscoveryRequest::default()
+        },
+    )
+}
+
+fn sotw_request() -> impl Strategy<Value = DiscoveryRequest> {
+    let types = prop_oneof![3 => type_url(), 2 => Just(CLUSTER.to_owned())];
+    (types, vec(name(), 0..5), name(), nonce(), prop::option::of(status())).prop_map(
+        |(type_url, resource_names, version_info, response_nonce, error_detail)| DiscoveryRequest {
+            type_url,
+            resource_names,
+            version_info,
+            response_nonce,
+            error_detail,
+            ..DiscoveryRequest::default()
         },
     )
 }
@@ -127,18 +142,18 @@ proptest! {
         response_bytes in select(vec![0usize, 200, 1 << 20]),
     ) {
         let limits = Limits { response_bytes, subscriptions: 12, types: 3, ..Limits::default() };
-        let mut session = DeltaSession::new(limits);
+        let mut session = DeltaSession::new(limits, Three);
         let mut outstanding: HashMap<String, String> = HashMap::new();
         for (request, update) in requests {
             if outstanding.get(&request.type_url) == Some(&request.response_nonce) {
                 outstanding.remove(&request.type_url);
             }
-            let Ok(mut responses) = session.on_request(request, &Three) else { break };
+            let Ok(mut responses) = session.on_request(request) else { break };
             if update {
-                responses.extend(session.on_changes(SERVICE, &[Arc::from("a"), Arc::from("zz")], &Three));
+                responses.extend(session.on_changes(&[(SERVICE, &["a".into(), "zz".into()][..])], &Three));
                 responses.extend(session.on_update(&Three));
             }
-            for response in responses {
+            for response in responses.iter().map(Response::to_delta) {
                 let mut names: Vec<_> = response.resources.iter().map(|r| &r.name).chain(&response.removed_resources).collect();
                 let all = names.len();
                 names.sort_unstable();
@@ -147,6 +162,34 @@ proptest! {
                 prop_assert!(!response.nonce.is_empty());
                 prop_assert_eq!(outstanding.insert(response.type_url, response.nonce), None);
             }
+        }
+    }
+
+    #[test]
+    fn no_state_of_the_world_requests_make_the_server_panic_or_exceed_one_outstanding_response(
+        requests in vec((sotw_request(), any::<bool>()), 0..40),
+        response_bytes in select(vec![0usize, 200, 1 << 20]),
+    ) {
+        let limits = Limits { response_bytes, subscriptions: 12, types: 3, ..Limits::default() };
+        let mut session = SotwSession::new(limits, Three);
+        let mut outstanding: HashMap<String, String> = HashMap::new();
+        for (request, update) in requests {
+            if outstanding.get(&request.type_url) == Some(&request.response_nonce) {
+                outstanding.remove(&request.type_url);
+            }
+            let Ok(mut responses) = session.on_request(request) else { break };
+            if update {
+                responses.extend(session.on_changes(&[(SERVICE, &["a".into(), "zz".into()][..])], &Three));
+                responses.extend(session.on_update(&Three));
+            }
+            for response in responses {
+                let names: BTreeSet<_> = response.resources.iter().map(|r| r.name()).collect();
+                prop_assert_eq!(names.len(), response.resources.len(), "a name twice in one response");
+                prop_assert!(response.removed.is_empty());
+                prop_assert_eq!(outstanding.insert(response.type_url.to_string(), response.nonce), None);
+            }
+            let report = session.report();
+            prop_assert!(report.types.iter().all(|t| t.pending.len() <= 12 + 3));
         }
     }
 

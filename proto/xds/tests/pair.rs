@@ -5,18 +5,14 @@
 //! What is proved, for every schedule: once the faults stop, the pair falls silent (no loop), the client holds exactly
 //! the content that it accepts (nothing lost, nothing left over), and a reconnect resends nothing that it holds.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use envoy_types::pb::envoy::{
     config::core::v3::Node,
     service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
 };
 use evenkeel_xds::{
-    DeltaClient, DeltaSession, EncodedResource, Event, Interest, Limits, ResourceSource, Version,
+    DeltaClient, DeltaSession, EncodedResource, Event, Interest, Limits, ResourceSource, Response, Version,
     type_url::{CLUSTER_LOAD_ASSIGNMENT, SERVICE},
 };
 use proptest::{prelude::*, sample::select};
@@ -37,13 +33,13 @@ struct World(BTreeMap<(&'static str, &'static str), String>);
 impl ResourceSource for World {
     fn get(&self, type_url: &str, name: &str) -> Option<EncodedResource> {
         let (key, content) = self.0.iter().find(|((t, n), _)| *t == type_url && *n == name)?;
-        Some(EncodedResource::new(key.0, key.1, Bytes::from(content.clone())))
+        Some(EncodedResource::new(key.0, key.1, content))
     }
 
     fn for_each(&self, type_url: &str, visit: &mut dyn FnMut(&EncodedResource)) {
         for ((t, n), content) in &self.0 {
             if *t == type_url {
-                visit(&EncodedResource::new(t, *n, Bytes::from(content.clone())));
+                visit(&EncodedResource::new(t, *n, content));
             }
         }
     }
@@ -68,7 +64,7 @@ struct Pair {
     world: World,
     limits: Limits,
     client: DeltaClient,
-    server: DeltaSession,
+    server: DeltaSession<World>,
     interest: BTreeMap<&'static str, Interest>,
     /// The client's application: what is in force.
     applied: BTreeMap<(String, String), String>,
@@ -84,7 +80,7 @@ impl Pair {
         let mut pair = Self {
             world: World::default(),
             client: DeltaClient::new(Node { id: "n1".into(), ..Node::default() }),
-            server: DeltaSession::new(limits.clone()),
+            server: DeltaSession::new(limits.clone(), World::default()),
             limits,
             interest: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -104,8 +100,8 @@ impl Pair {
         }
     }
 
-    fn queue_responses(&mut self, responses: Vec<DeltaDiscoveryResponse>) {
-        for response in responses {
+    fn queue_responses(&mut self, responses: Vec<Response>) {
+        for response in responses.iter().map(Response::to_delta) {
             let lane = TYPES.iter().position(|t| *t == response.type_url).unwrap();
             self.sent.extend(response.resources.iter().map(|r| (response.type_url.clone(), r.name.clone())));
             self.responses[lane].push_back(response);
@@ -127,14 +123,14 @@ impl Pair {
         self.client.on_disconnected();
         self.requests = Default::default();
         self.responses = Default::default();
-        self.server = DeltaSession::new(self.limits.clone());
+        self.server = DeltaSession::new(self.limits.clone(), self.world.clone());
         let requests = self.client.on_connected();
         self.queue_requests(requests);
     }
 
     fn deliver_request(&mut self, lane: usize) -> bool {
         let Some(request) = self.requests[lane].pop_front() else { return false };
-        let responses = self.server.on_request(request, &self.world).unwrap();
+        let responses = self.server.on_request(request).unwrap();
         self.queue_responses(responses);
         true
     }
@@ -168,7 +164,7 @@ impl Pair {
         let responses = if sweep {
             self.server.on_update(&self.world)
         } else {
-            self.server.on_changes(type_url, &[Arc::from(name)], &self.world)
+            self.server.on_changes(&[(type_url, &[name.into()][..])], &self.world)
         };
         self.queue_responses(responses);
     }

@@ -1,111 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The serving end: one ADS stream as a plain struct.
 //!
-//! [`DeltaSession`] is fed requests and told of changes; it answers with the responses to write. What it serves comes
-//! from a [`ResourceSource`], an immutable view that the caller may swap at any time, so one session serves one view
-//! per client zone without knowing of zones.
+//! A [`Session`] is fed requests and told of new views; it answers with the responses to write. [`DeltaSession`] and
+//! [`SotwSession`] are the two variants of the protocol over the same code. What is served comes from a
+//! [`ResourceSource`], an immutable view that the session keeps until it is given another, so one session serves one
+//! view per client zone without knowing of zones.
+//!
+//! The view is also the memory: a client has been told all that is in the view, except for the names that are pending.
+//! So a client that is in sync costs its subscribed names and nothing per resource, and what a change costs depends on
+//! the names that changed, not on those that exist.
 //!
 //! What must always be true:
 //! * at most one response per type is unacknowledged; what changes meanwhile is coalesced into the next one, so a
 //!   client that never answers costs no more memory than its subscriptions;
-//! * a response is cut near [`Limits::response_bytes`]; the rest follows the acknowledgement;
+//! * a response is cut near [`Limits::response_bytes`]; the rest follows the acknowledgement. Only state-of-the-world
+//!   listeners and clusters come whole, as the protocol demands;
 //! * what a client rejected is not sent again until its content changes or the client asks for it by name;
+//! * a cluster that is sent is followed by its endpoints, changed or not: Envoy puts it into use only then;
 //! * exceeding a limit ends the stream with a reason; nothing else does.
 //!
-//! Deliberately not here: sockets; timers; state-of-the-world sessions (a later type beside this one, over the same
-//! source); time-to-live of resources.
+//! Deliberately not here: sockets; timers; time-to-live of resources.
 
+use std::sync::Arc;
+
+mod limits;
+mod names;
+mod report;
+mod response;
 mod session;
 mod subscription;
+mod variant;
 
 use crate::resource::EncodedResource;
-pub use session::{DeltaSession, Rejection};
-pub(crate) use subscription::WILDCARD;
+pub use limits::{Limits, SessionError};
+pub use report::{Rejection, SessionReport, TypeReport};
+pub use response::Response;
+pub use session::{DeltaSession, Session, SotwSession};
+pub use variant::{Delta, Head, StateOfTheWorld, Variant};
 
-/// One immutable view of all resources, as one client sees them.
+/// The name that stands for all resources.
+pub(crate) const WILDCARD: &str = "*";
+
+/// One immutable view of all resources, as one client sees them. A clone is another handle to the same view and is
+/// cheap.
 pub trait ResourceSource {
     /// The resource of this name, if there is one.
     fn get(&self, type_url: &str, name: &str) -> Option<EncodedResource>;
 
-    /// Visits all resources of a type: what a wildcard subscription covers. Each name once, in any order.
+    /// Visits all resources of a type that a wildcard subscription covers. Each name once, in any order.
     fn for_each(&self, type_url: &str, visit: &mut dyn FnMut(&EncodedResource));
-}
 
-/// What one stream may make the server hold or do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Names in one request: subscribe, unsubscribe and initial versions together.
-    pub names_per_request: usize,
-    /// Names that one stream is subscribed to, per type.
-    pub subscriptions: usize,
-    /// Resource types on one stream.
-    pub types: usize,
-    /// Bytes in a resource name or type URL.
-    pub name_bytes: usize,
-    /// Size near which a response is cut, in bytes. A single larger resource is sent alone.
-    pub response_bytes: usize,
-}
-
-impl Default for Limits {
-    /// Room for a node that talks to every port of a very large cluster; responses fit gRPC's usual 4 MiB.
-    fn default() -> Self {
-        Self {
-            names_per_request: 200_000,
-            subscriptions: 100_000,
-            types: 16,
-            name_bytes: 1024,
-            response_bytes: 2 << 20,
-        }
+    /// Whether a wildcard subscription covers a resource of this name; others are served to those who name them. Has to
+    /// agree with [`ResourceSource::for_each`] and to depend on nothing that changes during a stream.
+    fn in_wildcard(&self, _type_url: &str, _name: &str) -> bool {
+        true
     }
 }
 
-/// Why a stream has to end.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    /// A request named no type.
-    #[error("the request has no type_url")]
-    MissingTypeUrl,
-    /// More names in one request than allowed.
-    #[error("the request for {type_url} has {count} names; at most {limit} are allowed in one request")]
-    TooManyNames {
-        /// The request's type.
-        type_url: String,
-        /// Names in it.
-        count: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// More subscriptions than allowed.
-    #[error("{count} subscriptions to {type_url}; at most {limit} are allowed on one stream")]
-    TooManySubscriptions {
-        /// The type.
-        type_url: String,
-        /// What the request would have led to.
-        count: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// More types than allowed.
-    #[error("{type_url} is one type too many; at most {limit} are allowed on one stream")]
-    TooManyTypes {
-        /// The type that was refused.
-        type_url: String,
-        /// The limit.
-        limit: usize,
-    },
-    /// A name longer than allowed.
-    #[error("a name of {bytes} bytes; at most {limit} are allowed")]
-    NameTooLong {
-        /// Its length.
-        bytes: usize,
-        /// The limit.
-        limit: usize,
-    },
+/// What is different between two views. Naming what has not changed costs time and nothing else.
+pub trait Changes {
+    /// Names of this type that changed, appeared or went.
+    fn names(&self, type_url: &str) -> &[Arc<str>];
 }
 
-impl SessionError {
-    /// Whether a limit was exceeded (`RESOURCE_EXHAUSTED`) rather than a rule broken (`INVALID_ARGUMENT`).
-    pub fn is_exhaustion(&self) -> bool {
-        !matches!(self, Self::MissingTypeUrl)
+/// A few types by hand.
+impl<const N: usize> Changes for [(&str, &[Arc<str>]); N] {
+    fn names(&self, type_url: &str) -> &[Arc<str>] {
+        self.iter().find(|(known, _)| *known == type_url).map_or(&[], |(_, names)| names)
     }
 }

@@ -1,125 +1,116 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One ADS delta stream: routes requests and changes to the subscriptions per type.
+//! One ADS stream: routes requests and changes to the subscriptions per type.
 //!
-//! What must always be true: types are independent of each other except for the order in which they are served.
+//! What must always be true: types are independent of each other except for the order in which they are served, and that
+//! a cluster is followed by its endpoints.
 //! Deliberately not here: the rules within a type, see `subscription`.
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
-use envoy_types::pb::envoy::{
-    config::core::v3::Node,
-    service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
-};
+use envoy_types::pb::envoy::config::core::v3::Node;
+use prost::Message;
 
 use super::{
-    Limits, ResourceSource, SessionError,
-    subscription::{Request, Subscription},
+    Changes, Limits, Rejection, ResourceSource, Response, SessionError, SessionReport,
+    subscription::{Interest, Scope, Subscription},
+    variant::{Delta, StateOfTheWorld, Variant, sealed::Parts},
 };
 use crate::{
-    type_url,
-    version::{Nonces, Version},
+    type_url::{self, CLUSTER, CLUSTER_LOAD_ASSIGNMENT},
+    version::Nonces,
 };
 
-/// A resource that the client rejected and that has not changed since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rejection<'a> {
-    /// The resource's type.
-    pub type_url: &'a str,
-    /// The resource's name.
-    pub name: &'a str,
-    /// The version that was rejected.
-    pub version: Version,
-    /// The client's words.
-    pub reason: &'a str,
-}
+/// Metadata of a node that is kept for reports, in bytes. Nobody needs more to recognise a client.
+const METADATA_BYTES: usize = 2048;
 
-/// The serving end of one ADS delta stream. A new stream is a new session.
+/// The serving end of one ADS stream of the incremental variant. A new stream is a new session.
+pub type DeltaSession<S> = Session<S, Delta>;
+
+/// The serving end of one ADS stream of the state-of-the-world variant.
+pub type SotwSession<S> = Session<S, StateOfTheWorld>;
+
+/// The serving end of one ADS stream.
 #[derive(Debug)]
-pub struct DeltaSession {
+pub struct Session<S, V> {
     limits: Limits,
     nonces: Nonces,
     node: Option<Node>,
+    view: S,
     /// In the order in which they are served.
     types: Vec<(Arc<str>, Subscription)>,
+    variant: PhantomData<fn() -> V>,
 }
 
-impl DeltaSession {
-    /// A session for a stream that was just opened.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, nonces: Nonces::default(), node: None, types: Vec::new() }
+impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
+    /// A session for a stream that was just opened and is to see this view.
+    pub fn new(limits: Limits, view: S) -> Self {
+        Self { limits, nonces: Nonces::default(), node: None, view, types: Vec::new(), variant: PhantomData }
     }
 
     /// Takes one request from the stream and returns what to write.
     ///
     /// An error ends the stream: answer with its text and drop the session.
-    pub fn on_request(
-        &mut self,
-        mut request: DeltaDiscoveryRequest,
-        source: &impl ResourceSource,
-    ) -> Result<Vec<DeltaDiscoveryResponse>, SessionError> {
-        self.check_sizes(&request)?;
+    pub fn on_request(&mut self, request: V::Request) -> Result<Vec<Response>, SessionError> {
+        let mut parts = V::open(request);
+        self.check_sizes(&parts)?;
         if self.node.is_none() {
-            self.node = request.node.take();
+            self.node = parts.node.take().map(recognisable);
         }
-        let (index, first) = self.place(&request.type_url)?;
+        let (index, first) = self.place(&parts.type_url)?;
         let (type_url, subscription) = &mut self.types[index];
-        if !request.response_nonce.is_empty() {
-            subscription.acknowledge(&request.response_nonce, request.error_detail.as_ref());
-        }
-        subscription.change(Request {
-            first,
-            subscribe: request.resource_names_subscribe,
-            unsubscribe: request.resource_names_unsubscribe,
-            held: request.initial_resource_versions,
-        });
+        let scope = Scope { type_url, view: &self.view };
+        subscription.acknowledge(&parts.nonce, parts.error.as_ref(), self.limits.reasons);
+        subscription.change(first, parts.interest, scope);
         let count = subscription.names();
         if count > self.limits.subscriptions {
             let limit = self.limits.subscriptions;
             return Err(SessionError::TooManySubscriptions { type_url: type_url.to_string(), count, limit });
         }
-        Ok(self.flush(index, source).into_iter().collect())
-    }
-
-    /// Compares everything with the view: for when it is unknown what changed, or the view was swapped for another.
-    pub fn on_update(&mut self, source: &impl ResourceSource) -> Vec<DeltaDiscoveryResponse> {
-        for (_, subscription) in &mut self.types {
-            subscription.rescan();
+        let mut responses = Vec::new();
+        responses.extend(self.flush(index));
+        if *parts.type_url == *CLUSTER && !responses.is_empty() {
+            let endpoints = self.types.iter().position(|(known, _)| **known == *CLUSTER_LOAD_ASSIGNMENT);
+            responses.extend(endpoints.and_then(|index| self.flush(index)));
         }
-        (0..self.types.len()).filter_map(|index| self.flush(index, source)).collect()
+        Ok(responses)
     }
 
-    /// Compares the named resources of one type with the view, which already holds the change. Costs O(names).
-    ///
-    /// When several types changed, call this in the order of [`type_url::SERVING_ORDER`].
-    pub fn on_changes(
-        &mut self,
-        type_url: &str,
-        names: &[Arc<str>],
-        source: &impl ResourceSource,
-    ) -> Vec<DeltaDiscoveryResponse> {
-        let Some(index) = self.types.iter().position(|(known, _)| **known == *type_url) else {
-            return Vec::new();
-        };
-        let subscription = &mut self.types[index].1;
-        for name in names {
-            subscription.changed(name);
+    /// Goes over to another view and compares everything: for when it is unknown what is different.
+    pub fn on_update(&mut self, view: &S) -> Vec<Response> {
+        for (type_url, subscription) in &mut self.types {
+            let old = Scope { type_url, view: &self.view };
+            subscription.compare_all(old, Scope { type_url, view });
         }
-        self.flush(index, source).into_iter().collect()
+        self.go_over(view)
     }
 
-    /// The client's node, from the first request that carried one.
+    /// Goes over to another view of which it is known what is different. Costs O(names that changed).
+    pub fn on_changes(&mut self, changes: &impl Changes, view: &S) -> Vec<Response> {
+        for (type_url, subscription) in &mut self.types {
+            let old = Scope { type_url, view: &self.view };
+            subscription.compare(changes.names(type_url), old, Scope { type_url, view });
+        }
+        self.go_over(view)
+    }
+
+    /// The client's node, from the first request that carried one, without what is long and says little about who it is.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
+    }
+
+    /// The view that is served.
+    pub fn view(&self) -> &S {
+        &self.view
     }
 
     /// What the client rejected and still does not have.
     pub fn rejections(&self) -> impl Iterator<Item = Rejection<'_>> {
         self.types.iter().flat_map(|(type_url, subscription)| {
-            subscription.rejections().map(move |(name, rejected)| Rejection {
+            subscription.rejections().map(move |(name, version, reason)| Rejection {
                 type_url,
                 name,
-                version: rejected.version,
-                reason: &rejected.reason,
+                version,
+                reason,
             })
         })
     }
@@ -129,9 +120,43 @@ impl DeltaSession {
         self.types.iter().all(|(_, subscription)| subscription.in_sync())
     }
 
-    fn flush(&mut self, index: usize, source: &impl ResourceSource) -> Option<DeltaDiscoveryResponse> {
+    /// All that is known of the client.
+    pub fn report(&self) -> SessionReport {
+        let report = |(type_url, subscription): &(Arc<str>, Subscription)| {
+            subscription.report(type_url.clone(), Scope { type_url, view: &self.view })
+        };
+        SessionReport { node: self.node.clone(), types: self.types.iter().map(report).collect() }
+    }
+
+    fn go_over(&mut self, view: &S) -> Vec<Response> {
+        self.view = view.clone();
+        let mut responses = Vec::new();
+        for index in 0..self.types.len() {
+            responses.extend(self.flush(index));
+        }
+        responses
+    }
+
+    fn flush(&mut self, index: usize) -> Option<Response> {
         let (type_url, subscription) = &mut self.types[index];
-        subscription.respond(type_url, source, self.limits.response_bytes, &mut self.nonces)
+        let scope = Scope { type_url, view: &self.view };
+        let response = subscription.respond(type_url, scope, self.limits.response_bytes, &mut self.nonces)?;
+        if **type_url == *CLUSTER {
+            self.warm(index);
+        }
+        Some(response)
+    }
+
+    /// Makes the endpoints of the clusters just sent pending. "Warming of Cluster is completed only when a new
+    /// ClusterLoadAssignment response is supplied by management server even though there is no change in endpoints."
+    fn warm(&mut self, clusters: usize) {
+        // Endpoints are served after clusters, so they are behind them.
+        let (before, behind) = self.types.split_at_mut(clusters + 1);
+        let endpoints = behind.iter_mut().find(|(known, _)| **known == *CLUSTER_LOAD_ASSIGNMENT);
+        if let (Some((_, clusters)), Some((type_url, endpoints))) = (before.last(), endpoints) {
+            let scope = Scope { type_url, view: &self.view };
+            clusters.unacknowledged().for_each(|(name, _)| endpoints.repeat(name, scope));
+        }
     }
 
     /// Index of the type's subscription, and whether this is the first request for it.
@@ -147,25 +172,45 @@ impl DeltaSession {
         }
         let rank = type_url::rank(type_url);
         let index = self.types.partition_point(|(known, _)| type_url::rank(known) <= rank);
-        self.types.insert(index, (type_url.into(), Subscription::default()));
+        self.types.insert(index, (type_url.into(), Subscription::new(V::grouping(type_url))));
         Ok((index, true))
     }
 
-    fn check_sizes(&self, request: &DeltaDiscoveryRequest) -> Result<(), SessionError> {
-        let count = request.resource_names_subscribe.len()
-            + request.resource_names_unsubscribe.len()
-            + request.initial_resource_versions.len();
+    fn check_sizes(&self, parts: &Parts) -> Result<(), SessionError> {
+        let (count, longest) = measure(&parts.interest);
         let limit = self.limits.names_per_request;
         if count > limit {
-            let type_url = crate::nack::cut(&request.type_url).to_owned();
+            let type_url = crate::nack::cut(&parts.type_url).to_owned();
             return Err(SessionError::TooManyNames { type_url, count, limit });
         }
-        let names = request.resource_names_subscribe.iter().chain(request.initial_resource_versions.keys());
-        let longest = names.map(String::len).chain([request.type_url.len()]).max().unwrap_or(0);
+        let longest = longest.max(parts.type_url.len());
         let limit = self.limits.name_bytes;
         if longest > limit {
             return Err(SessionError::NameTooLong { bytes: longest, limit });
         }
         Ok(())
+    }
+}
+
+/// Number of names in a request, and the length of the longest that would be kept.
+fn measure(interest: &Interest) -> (usize, usize) {
+    let longest = |names: &mut dyn Iterator<Item = &String>| names.map(String::len).max().unwrap_or(0);
+    match interest {
+        Interest::Difference { subscribe, unsubscribe, held } => (
+            subscribe.len() + unsubscribe.len() + held.len(),
+            longest(&mut subscribe.iter().chain(held.keys())),
+        ),
+        Interest::All(names) => (names.len(), longest(&mut names.iter())),
+    }
+}
+
+/// Envoy's node lists hundreds of extensions, which is more than all else that is remembered of a client.
+fn recognisable(node: Node) -> Node {
+    Node {
+        extensions: Vec::new(),
+        client_features: Vec::new(),
+        dynamic_parameters: Default::default(),
+        metadata: node.metadata.filter(|metadata| metadata.encoded_len() <= METADATA_BYTES),
+        ..node
     }
 }

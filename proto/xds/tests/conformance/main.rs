@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tier 1: one test per sentence of the delta xDS protocol that we rely on. The sentence stands above its test; "(proto)"
+//! Tier 1: one test per sentence of the xDS protocol that we rely on. The sentence stands above its test; "(proto)"
 //! marks the comments of `discovery.proto`, the others are from `xds_protocol.rst`.
 
 mod client;
+mod content;
 mod server;
+mod sotw;
+mod warming;
 
 use evenkeel_xds::type_url::SERVICE;
 

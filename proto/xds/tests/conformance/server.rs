@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the protocol asks of a server.
+//! What the protocol asks of a server in the incremental variant.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use bytes::Bytes;
 use envoy_types::pb::{
     envoy::{
         config::core::v3::Node,
@@ -12,36 +9,14 @@ use envoy_types::pb::{
     google::rpc::{Code, Status},
 };
 use evenkeel_xds::{
-    DeltaSession, EncodedResource, Limits, ResourceSource, SessionError, Version,
+    DeltaSession, Limits, Response, SessionError, Version,
     type_url::{CLUSTER_LOAD_ASSIGNMENT as EDS, SERVICE},
 };
 
-#[derive(Default)]
-struct Content(BTreeMap<(&'static str, &'static str), &'static str>);
+use crate::content::Content;
 
-impl Content {
-    fn of<const N: usize>(all: [(&'static str, &'static str, &'static str); N]) -> Self {
-        Self(all.into_iter().map(|(t, n, c)| ((t, n), c)).collect())
-    }
-}
-
-impl ResourceSource for Content {
-    fn get(&self, type_url: &str, name: &str) -> Option<EncodedResource> {
-        let ((t, n), c) = self.0.iter().find(|((t, n), _)| *t == type_url && *n == name)?;
-        Some(EncodedResource::new(t, *n, Bytes::from_static(c.as_bytes())))
-    }
-
-    fn for_each(&self, type_url: &str, visit: &mut dyn FnMut(&EncodedResource)) {
-        for ((t, n), c) in &self.0 {
-            if *t == type_url {
-                visit(&EncodedResource::new(t, *n, Bytes::from_static(c.as_bytes())));
-            }
-        }
-    }
-}
-
-fn session() -> DeltaSession {
-    DeltaSession::new(Limits::default())
+fn session(source: &Content) -> DeltaSession<Content> {
+    DeltaSession::new(Limits::default(), source.clone())
 }
 
 fn request(type_url: &str, subscribe: &[&str], unsubscribe: &[&str]) -> DeltaDiscoveryRequest {
@@ -77,19 +52,20 @@ fn names(response: &DeltaDiscoveryResponse) -> Vec<&str> {
 }
 
 /// Sends a request that must be answered by one response.
-fn ask(
-    session: &mut DeltaSession,
-    request: DeltaDiscoveryRequest,
-    source: &Content,
-) -> DeltaDiscoveryResponse {
-    let mut responses = session.on_request(request, source).unwrap();
+fn ask(session: &mut DeltaSession<Content>, request: DeltaDiscoveryRequest) -> DeltaDiscoveryResponse {
+    let responses = session.on_request(request).unwrap();
     assert_eq!(responses.len(), 1);
-    responses.pop().unwrap()
+    responses[0].to_delta()
 }
 
 /// Sends a request that must not be answered.
-fn tell(session: &mut DeltaSession, request: DeltaDiscoveryRequest, source: &Content) {
-    assert_eq!(session.on_request(request, source).unwrap(), []);
+fn tell(session: &mut DeltaSession<Content>, request: DeltaDiscoveryRequest) {
+    assert_eq!(session.on_request(request).unwrap(), []);
+}
+
+/// Goes over to other content.
+fn update(session: &mut DeltaSession<Content>, source: &Content) -> Vec<DeltaDiscoveryResponse> {
+    session.on_update(source).iter().map(Response::to_delta).collect()
 }
 
 const TWO: [(&str, &str, &str); 2] = [(EDS, "a", "1"), (EDS, "b", "1")];
@@ -99,7 +75,7 @@ const TWO: [(&str, &str, &str); 2] = [(EDS, "a", "1"), (EDS, "b", "1")];
 fn a_first_request_without_names_is_a_wildcard() {
     let source = Content::of(TWO);
     for subscribe in [&[][..], &["*"]] {
-        let response = ask(&mut session(), request(EDS, subscribe, &[]), &source);
+        let response = ask(&mut session(&source), request(EDS, subscribe, &[]));
         assert_eq!(names(&response), ["a", "b"]);
     }
 }
@@ -108,24 +84,24 @@ fn a_first_request_without_names_is_a_wildcard() {
 #[test]
 fn an_emptied_list_of_names_is_not_a_wildcard() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["a"], &[]), &source);
-    tell(&mut session, ack(&response), &source);
-    tell(&mut session, request(EDS, &[], &["a"]), &source);
-    assert_eq!(session.on_update(&Content::of([(EDS, "a", "2"), (EDS, "b", "2")])), []);
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["a"], &[]));
+    tell(&mut session, ack(&response));
+    tell(&mut session, request(EDS, &[], &["a"]));
+    assert_eq!(update(&mut session, &Content::of([(EDS, "a", "2"), (EDS, "b", "2")])), []);
 }
 
 // "Server interprets this as continuing the existing subscription to * and adding a new subscription to A."
 #[test]
 fn naming_a_resource_keeps_the_wildcard() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &[], &[]), &source);
-    tell(&mut session, ack(&response), &source);
-    let response = ask(&mut session, request(EDS, &["a"], &[]), &source);
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &[], &[]));
+    tell(&mut session, ack(&response));
+    let response = ask(&mut session, request(EDS, &["a"], &[]));
     assert_eq!(names(&response), ["a"]);
-    tell(&mut session, ack(&response), &source);
-    let responses = session.on_update(&Content::of([(EDS, "a", "1"), (EDS, "b", "2")]));
+    tell(&mut session, ack(&response));
+    let responses = update(&mut session, &Content::of([(EDS, "a", "1"), (EDS, "b", "2")]));
     assert_eq!(names(&responses[0]), ["b"]);
 }
 
@@ -133,11 +109,11 @@ fn naming_a_resource_keeps_the_wildcard() {
 #[test]
 fn leaving_the_wildcard_keeps_what_is_named() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["*", "a"], &[]), &source);
-    tell(&mut session, ack(&response), &source);
-    tell(&mut session, request(EDS, &[], &["*"]), &source);
-    let responses = session.on_update(&Content::of([(EDS, "a", "2"), (EDS, "b", "2")]));
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["*", "a"], &[]));
+    tell(&mut session, ack(&response));
+    tell(&mut session, request(EDS, &[], &["*"]));
+    let responses = update(&mut session, &Content::of([(EDS, "a", "2"), (EDS, "b", "2")]));
     assert_eq!(names(&responses[0]), ["a"]);
 }
 
@@ -146,14 +122,14 @@ fn leaving_the_wildcard_keeps_what_is_named() {
 #[test]
 fn a_resource_asked_for_again_is_sent_again() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["a"], &[]), &source);
-    tell(&mut session, ack(&response), &source);
-    let response = ask(&mut session, request(EDS, &["a"], &[]), &source);
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["a"], &[]));
+    tell(&mut session, ack(&response));
+    let response = ask(&mut session, request(EDS, &["a"], &[]));
     assert_eq!(names(&response), ["a"]);
-    tell(&mut session, ack(&response), &source);
-    tell(&mut session, request(EDS, &[], &["a"]), &source);
-    assert_eq!(names(&ask(&mut session, request(EDS, &["a"], &[]), &source)), ["a"]);
+    tell(&mut session, ack(&response));
+    tell(&mut session, request(EDS, &[], &["a"]));
+    assert_eq!(names(&ask(&mut session, request(EDS, &["a"], &[]))), ["a"]);
 }
 
 // "The server signals the client that a resource should be deleted via the removed_resources field."
@@ -161,10 +137,10 @@ fn a_resource_asked_for_again_is_sent_again() {
 fn a_resource_that_goes_is_told_as_removed() {
     let source = Content::of(TWO);
     for subscribe in [&["*"][..], &["a", "b"]] {
-        let mut session = session();
-        let response = ask(&mut session, request(EDS, subscribe, &[]), &source);
-        tell(&mut session, ack(&response), &source);
-        let responses = session.on_update(&Content::of([(EDS, "a", "1")]));
+        let mut session = session(&source);
+        let response = ask(&mut session, request(EDS, subscribe, &[]));
+        tell(&mut session, ack(&response));
+        let responses = update(&mut session, &Content::of([(EDS, "a", "1")]));
         assert_eq!(
             (names(&responses[0]), &responses[0].removed_resources[..]),
             (vec![], &["b".to_owned()][..])
@@ -177,22 +153,22 @@ fn a_resource_that_goes_is_told_as_removed() {
 #[test]
 fn a_named_resource_that_does_not_exist_is_told_once_as_removed() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["a", "zz"], &[]), &source);
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["a", "zz"], &[]));
     assert_eq!((names(&response), &response.removed_resources[..]), (vec!["a"], &["zz".to_owned()][..]));
-    tell(&mut session, ack(&response), &source);
-    assert_eq!(session.on_update(&source), []);
+    tell(&mut session, ack(&response));
+    assert_eq!(update(&mut session, &source), []);
 }
 
 // "If one of those resources springs into existence later, the server must send an update to the client."
 #[test]
 fn a_resource_that_appears_later_is_sent() {
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["a"], &[]), &Content::default());
+    let mut session = session(&Content::default());
+    let response = ask(&mut session, request(EDS, &["a"], &[]));
     assert_eq!(response.removed_resources, ["a"]);
-    tell(&mut session, ack(&response), &Content::default());
-    let responses = session.on_changes(EDS, &[Arc::from("a")], &Content::of(TWO));
-    assert_eq!(names(&responses[0]), ["a"]);
+    tell(&mut session, ack(&response));
+    let responses = session.on_changes(&[(EDS, &["a".into()][..])], &Content::of(TWO));
+    assert_eq!(names(&responses[0].to_delta()), ["a"]);
 }
 
 // "If the server has previously sent 100 resources and only one of them has changed, it may send a response containing
@@ -200,10 +176,10 @@ fn a_resource_that_appears_later_is_sent() {
 #[test]
 fn only_what_changed_is_sent() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["*"], &[]), &source);
-    tell(&mut session, ack(&response), &source);
-    let responses = session.on_update(&Content::of([(EDS, "a", "1"), (EDS, "b", "2")]));
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["*"], &[]));
+    tell(&mut session, ack(&response));
+    let responses = update(&mut session, &Content::of([(EDS, "a", "1"), (EDS, "b", "2")]));
     assert_eq!(names(&responses[0]), ["b"]);
 }
 
@@ -214,7 +190,7 @@ fn what_the_client_holds_is_not_sent_and_what_is_gone_is_told() {
     let source = Content::of(TWO);
     for subscribe in [&["*"][..], &["a", "b", "gone"]] {
         let held = [("a", "1"), ("b", "old"), ("gone", "1")];
-        let response = ask(&mut session(), holding(request(EDS, subscribe, &[]), &held), &source);
+        let response = ask(&mut session(&source), holding(request(EDS, subscribe, &[]), &held));
         assert_eq!(
             (names(&response), &response.removed_resources[..]),
             (vec!["b"], &["gone".to_owned()][..])
@@ -226,10 +202,10 @@ fn what_the_client_holds_is_not_sent_and_what_is_gone_is_told() {
 #[test]
 fn versions_in_a_later_request_are_ignored() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["a"], &[]), &source);
-    tell(&mut session, ack(&response), &source);
-    let response = ask(&mut session, holding(request(EDS, &["b"], &[]), &[("b", "1")]), &source);
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["a"], &[]));
+    tell(&mut session, ack(&response));
+    let response = ask(&mut session, holding(request(EDS, &["b"], &[]), &[("b", "1")]));
     assert_eq!(names(&response), ["b"]);
 }
 
@@ -237,7 +213,7 @@ fn versions_in_a_later_request_are_ignored() {
 #[test]
 fn the_first_request_for_a_type_is_answered_even_if_there_is_nothing_to_tell() {
     let response =
-        ask(&mut session(), holding(request(EDS, &["*"], &[]), &[("a", "1"), ("b", "1")]), &Content::of(TWO));
+        ask(&mut session(&Content::of(TWO)), holding(request(EDS, &["*"], &[]), &[("a", "1"), ("b", "1")]));
     assert!(response.resources.is_empty() && response.removed_resources.is_empty());
     assert!(!response.nonce.is_empty());
 }
@@ -246,8 +222,8 @@ fn the_first_request_for_a_type_is_answered_even_if_there_is_nothing_to_tell() {
 #[test]
 fn phantom_unsubscriptions_are_ignored() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["a"], &["zz", "*"]), &source);
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["a"], &["zz", "*"]));
     assert_eq!(names(&response), ["a"]);
 }
 
@@ -256,10 +232,10 @@ fn phantom_unsubscriptions_are_ignored() {
 #[test]
 fn giving_up_a_name_under_a_wildcard_is_answered() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["*", "a", "zz"], &[]), &source);
-    tell(&mut session, ack(&response), &source);
-    let response = ask(&mut session, request(EDS, &[], &["a", "zz"]), &source);
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["*", "a", "zz"], &[]));
+    tell(&mut session, ack(&response));
+    let response = ask(&mut session, request(EDS, &[], &["a", "zz"]));
     assert_eq!((names(&response), &response.removed_resources[..]), (vec!["a"], &["zz".to_owned()][..]));
 }
 
@@ -268,12 +244,12 @@ fn giving_up_a_name_under_a_wildcard_is_answered() {
 #[test]
 fn a_stale_nonce_acknowledges_nothing_but_its_subscriptions_count() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let first = ask(&mut session, request(EDS, &["a"], &[]), &source);
+    let mut session = session(&source);
+    let first = ask(&mut session, request(EDS, &["a"], &[]));
     let mut stale = request(EDS, &["b"], &[]);
     stale.response_nonce = "999".into();
-    tell(&mut session, stale, &source);
-    assert_eq!(names(&ask(&mut session, ack(&first), &source)), ["b"]);
+    tell(&mut session, stale);
+    assert_eq!(names(&ask(&mut session, ack(&first))), ["b"]);
 }
 
 // "Presence of error_detail making it a NACK" (proto); "if the management server provides the same set of resources rather
@@ -281,18 +257,18 @@ fn a_stale_nonce_acknowledges_nothing_but_its_subscriptions_count() {
 #[test]
 fn a_rejected_response_is_remembered_and_not_repeated() {
     let source = Content::of(TWO);
-    let mut session = session();
-    let response = ask(&mut session, request(EDS, &["*"], &[]), &source);
-    tell(&mut session, nack(&response, "no thanks"), &source);
-    assert_eq!(session.on_update(&source), []);
+    let mut session = session(&source);
+    let response = ask(&mut session, request(EDS, &["*"], &[]));
+    tell(&mut session, nack(&response, "no thanks"));
+    assert_eq!(update(&mut session, &source), []);
     // No details: all of the response was rejected.
     let rejected: Vec<_> = session.rejections().map(|r| (r.type_url, r.name, r.reason)).collect();
     assert_eq!(rejected, [(EDS, "a", "no thanks"), (EDS, "b", "no thanks")]);
 
     let changed = Content::of([(EDS, "a", "2"), (EDS, "b", "1")]);
-    let responses = session.on_update(&changed);
+    let responses = update(&mut session, &changed);
     assert_eq!(names(&responses[0]), ["a"]);
-    tell(&mut session, ack(&responses[0]), &changed);
+    tell(&mut session, ack(&responses[0]));
     assert_eq!(session.rejections().map(|r| r.name).collect::<Vec<_>>(), ["b"]);
 }
 
@@ -300,38 +276,38 @@ fn a_rejected_response_is_remembered_and_not_repeated() {
 #[test]
 fn types_do_not_acknowledge_for_each_other() {
     let source = Content::of([(EDS, "a", "1"), (SERVICE, "s", "1")]);
-    let mut session = session();
-    let eds = ask(&mut session, request(EDS, &["*"], &[]), &source);
-    let services = ask(&mut session, request(SERVICE, &["*"], &[]), &source);
+    let mut session = session(&source);
+    let eds = ask(&mut session, request(EDS, &["*"], &[]));
+    let services = ask(&mut session, request(SERVICE, &["*"], &[]));
     assert_ne!(eds.nonce, services.nonce);
-    tell(&mut session, DeltaDiscoveryRequest { type_url: SERVICE.into(), ..ack(&eds) }, &source);
+    tell(&mut session, DeltaDiscoveryRequest { type_url: SERVICE.into(), ..ack(&eds) });
     let changed = Content::of([(EDS, "a", "2"), (SERVICE, "s", "2")]);
-    assert_eq!(session.on_update(&changed), [], "both are still unacknowledged");
-    assert_eq!(names(&ask(&mut session, ack(&services), &changed)), ["s"]);
+    assert_eq!(update(&mut session, &changed), [], "both are still unacknowledged");
+    assert_eq!(names(&ask(&mut session, ack(&services))), ["s"]);
 }
 
 // "Sequencing of updates should follow a make before break model": what names a cluster comes before its endpoints.
 #[test]
 fn services_are_served_before_endpoints() {
     let source = Content::of([(EDS, "a", "1"), (SERVICE, "s", "1")]);
-    let mut session = session();
+    let mut session = session(&source);
     // Asked for in the other order.
     for type_url in [EDS, SERVICE] {
-        let response = ask(&mut session, request(type_url, &["*"], &[]), &source);
-        tell(&mut session, ack(&response), &source);
+        let response = ask(&mut session, request(type_url, &["*"], &[]));
+        tell(&mut session, ack(&response));
     }
-    let responses = session.on_update(&Content::of([(EDS, "a", "2"), (SERVICE, "s", "2")]));
+    let responses = update(&mut session, &Content::of([(EDS, "a", "2"), (SERVICE, "s", "2")]));
     assert_eq!(responses.iter().map(|r| r.type_url.as_str()).collect::<Vec<_>>(), [SERVICE, EDS]);
 }
 
 // "Only the first request on a stream is guaranteed to carry the node identifier."
 #[test]
 fn the_node_of_the_first_request_is_kept() {
-    let mut session = session();
+    let mut session = session(&Content::default());
     let node = Some(Node { id: "n1".into(), ..Node::default() });
     let first = DeltaDiscoveryRequest { node, ..request(EDS, &["*"], &[]) };
-    session.on_request(first, &Content::default()).unwrap();
-    session.on_request(request(SERVICE, &["*"], &[]), &Content::default()).unwrap();
+    session.on_request(first).unwrap();
+    session.on_request(request(SERVICE, &["*"], &[])).unwrap();
     assert_eq!(session.node().unwrap().id, "n1");
 }
 
@@ -340,22 +316,21 @@ fn the_node_of_the_first_request_is_kept() {
 fn a_client_beyond_a_limit_is_told_which() {
     let limits =
         Limits { names_per_request: 3, subscriptions: 4, types: 1, name_bytes: 100, ..Limits::default() };
-    let source = Content::default();
-    let fresh = || DeltaSession::new(limits.clone());
-    let many = fresh().on_request(request(EDS, &["a", "b", "c", "d"], &[]), &source).unwrap_err();
+    let fresh = || DeltaSession::new(limits.clone(), Content::default());
+    let many = fresh().on_request(request(EDS, &["a", "b", "c", "d"], &[])).unwrap_err();
     assert_eq!(many, SessionError::TooManyNames { type_url: EDS.into(), count: 4, limit: 3 });
 
     let mut session = fresh();
-    session.on_request(request(EDS, &["a", "b", "c"], &[]), &source).unwrap();
-    let error = session.on_request(request(EDS, &["d", "e"], &[]), &source).unwrap_err();
+    session.on_request(request(EDS, &["a", "b", "c"], &[])).unwrap();
+    let error = session.on_request(request(EDS, &["d", "e"], &[])).unwrap_err();
     assert_eq!(error, SessionError::TooManySubscriptions { type_url: EDS.into(), count: 5, limit: 4 });
-    let error = session.on_request(request(SERVICE, &["*"], &[]), &source).unwrap_err();
+    let error = session.on_request(request(SERVICE, &["*"], &[])).unwrap_err();
     assert_eq!(error, SessionError::TooManyTypes { type_url: SERVICE.into(), limit: 1 });
     assert!(error.is_exhaustion());
 
-    let error = fresh().on_request(request(EDS, &["x".repeat(101).as_str()], &[]), &source).unwrap_err();
+    let error = fresh().on_request(request(EDS, &["x".repeat(101).as_str()], &[])).unwrap_err();
     assert_eq!(error, SessionError::NameTooLong { bytes: 101, limit: 100 });
-    let error = fresh().on_request(request("", &[], &[]), &source).unwrap_err();
+    let error = fresh().on_request(request("", &[], &[])).unwrap_err();
     assert!(error == SessionError::MissingTypeUrl && !error.is_exhaustion());
 }
 
@@ -363,11 +338,11 @@ fn a_client_beyond_a_limit_is_told_which() {
 #[test]
 fn a_large_answer_comes_in_pieces() {
     let source = Content::of([(EDS, "a", "1"), (EDS, "b", "1"), (EDS, "c", "1")]);
-    let mut session = DeltaSession::new(Limits { response_bytes: 1, ..Limits::default() });
-    let first = ask(&mut session, request(EDS, &["*"], &[]), &source);
-    let second = ask(&mut session, ack(&first), &source);
-    let third = ask(&mut session, ack(&second), &source);
+    let mut session = DeltaSession::new(Limits { response_bytes: 1, ..Limits::default() }, source);
+    let first = ask(&mut session, request(EDS, &["*"], &[]));
+    let second = ask(&mut session, ack(&first));
+    let third = ask(&mut session, ack(&second));
     assert_eq!([names(&first), names(&second), names(&third)], [["a"], ["b"], ["c"]]);
-    tell(&mut session, ack(&third), &source);
+    tell(&mut session, ack(&third));
     assert!(session.in_sync());
 }
