@@ -10,6 +10,10 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 
+mod credentials;
+
+pub use self::credentials::{CredentialArgs, Credentials, TlsFiles};
+
 /// bpffs is mounted at `/sys/fs/bpf` on every distribution with systemd; one folder of our own in it.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/evenkeel";
 /// Where `ip netns` and every CNI-calling runtime (containerd, CRI-O) keep the pods' namespaces.
@@ -35,11 +39,15 @@ const MOST_STAND_ASIDE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Flags of `evenkeel run`. Each can be given by environment variable too.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// Where discovery is: http://HOST:PORT or unix:PATH
+    /// Where discovery is: https://HOST:PORT, http://HOST:PORT or unix:PATH
     ///
-    /// The transport is PLAINTEXT gRPC: use a network that you trust or a unix socket.
+    /// With http:// the transport is PLAINTEXT gRPC: use it only in a network that you trust.
     #[arg(long, value_name = "URL", env = "EVENKEEL_DISCOVERY")]
     pub discovery: DiscoveryAddress,
+
+    /// How to know discovery, and to be known by it.
+    #[command(flatten)]
+    pub credentials: CredentialArgs,
 
     /// Name of this node, as Kubernetes knows it [default: the host name]
     #[arg(long, value_name = "NAME", env = "EVENKEEL_NODE")]
@@ -54,6 +62,9 @@ pub struct RunArgs {
     pub pins: PathBuf,
 
     /// Root of the cgroup2 hierarchy to attach to [default: found in mountinfo]
+    ///
+    /// May name the folder that holds it as `unified`, as on hosts with both hierarchies. In a container it must be given: the
+    /// hierarchy that a container sees by itself begins at the container.
     #[arg(long, value_name = "DIR", env = "EVENKEEL_CGROUP")]
     pub cgroup: Option<PathBuf>,
 
@@ -85,6 +96,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", env = "EVENKEEL_DRAIN_TIMEOUT", default_value = DEFAULT_DRAIN_TIMEOUT, value_parser = duration)]
     pub drain_timeout: Duration,
 
+    /// After a newer agent has taken the node over, drain and wait to be told to end, instead of ending
+    ///
+    /// For a supervisor that starts again what ended, as a DaemonSet does: the older agent would come back as the newest.
+    #[arg(long, env = "EVENKEEL_STAY_WHEN_SUPERSEDED")]
+    pub stay_when_superseded: bool,
+
     /// What to log: a level, or directives such as info,evenkeel_agent=debug
     #[arg(long, value_name = "FILTER", env = "EVENKEEL_LOG", default_value = "info")]
     pub log: String,
@@ -108,6 +125,8 @@ pub enum LogFormat {
 pub enum DiscoveryAddress {
     /// `http://HOST:PORT`, without a trailing slash.
     Tcp(String),
+    /// `https://HOST:PORT`, without a trailing slash.
+    Tls(String),
     /// A unix socket at this path.
     Unix(PathBuf),
 }
@@ -117,6 +136,8 @@ pub enum DiscoveryAddress {
 pub struct Config {
     /// Where discovery is.
     pub discovery: DiscoveryAddress,
+    /// How to know discovery, and to be known by it.
+    pub credentials: Credentials,
     /// Name of the node; not empty.
     pub node: String,
     /// Zone of the node; empty when unknown.
@@ -139,6 +160,8 @@ pub struct Config {
     pub stand_aside_after: Duration,
     /// See [`RunArgs::drain_timeout`].
     pub drain_timeout: Duration,
+    /// See [`RunArgs::stay_when_superseded`].
+    pub stay_when_superseded: bool,
 }
 
 /// Why the command line cannot be used.
@@ -165,6 +188,7 @@ impl RunArgs {
     pub fn validate(self, host_name: &str) -> Result<Config, ConfigError> {
         let Self {
             discovery,
+            credentials,
             node,
             zone,
             pins,
@@ -176,6 +200,7 @@ impl RunArgs {
             stale_after,
             stand_aside_after,
             drain_timeout,
+            stay_when_superseded,
             log: _,
             log_format: _,
         } = self;
@@ -192,8 +217,10 @@ impl RunArgs {
                 remedy: "give the mount point of cgroup2, or leave the flag away to have it found",
             });
         }
+        let credentials = credentials.validate(&discovery)?;
         Ok(Config {
             discovery,
+            credentials,
             node,
             zone,
             pins: absolute("--pins", pins)?,
@@ -205,6 +232,7 @@ impl RunArgs {
             stale_after,
             stand_aside_after,
             drain_timeout,
+            stay_when_superseded,
         })
     }
 }
@@ -280,34 +308,33 @@ impl FromStr for DiscoveryAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const FORMS: &str = "give http://HOST:PORT or unix:PATH";
+        const FORMS: &str = "give https://HOST:PORT, http://HOST:PORT or unix:PATH";
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
                 return Err("unix: needs a path, e.g. unix:/run/evenkeel/discovery.sock".to_owned());
             }
             return Ok(Self::Unix(path.into()));
         }
-        if text.starts_with("https://") {
-            return Err(format!("{text:?}: TLS to discovery is not supported yet; {FORMS}"));
-        }
         let uri: http::Uri = text.parse().map_err(|_| format!("{text:?} is not a URL; {FORMS}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(format!("{text:?} does not begin with http:// or unix:; {FORMS}"));
-        }
+        let wrap = match uri.scheme_str() {
+            Some("http") => Self::Tcp,
+            Some("https") => Self::Tls,
+            _ => return Err(format!("{text:?} does not begin with https://, http:// or unix:; {FORMS}")),
+        };
         if uri.port_u16().is_none_or(|port| port == 0) {
             return Err(format!("{text:?} names no port; {FORMS}"));
         }
         if uri.path() != "/" || uri.query().is_some() {
             return Err(format!("{text:?} has something after the port; {FORMS}"));
         }
-        Ok(Self::Tcp(text.trim_end_matches('/').to_owned()))
+        Ok(wrap(text.trim_end_matches('/').to_owned()))
     }
 }
 
 impl fmt::Display for DiscoveryAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(url) => f.write_str(url),
+            Self::Tcp(url) | Self::Tls(url) => f.write_str(url),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -32,7 +32,7 @@ use envoy_types::pb::{
     google::protobuf::{Struct, UInt32Value, Value, value::Kind},
 };
 use evenkeel_agent::{
-    config::DiscoveryAddress,
+    config::{Credentials, DiscoveryAddress},
     store::{Snapshot, Store, persist},
     xds::{self, Source, Status, XdsConfig},
 };
@@ -51,6 +51,9 @@ use tokio::{
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Streaming};
+
+#[path = "xds/tls.rs"]
+mod tls;
 
 /// A test that waits longer than this for an event has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -147,6 +150,10 @@ struct Seen {
     nodes: Mutex<Vec<Node>>,
     first_requests: Mutex<Vec<DeltaDiscoveryRequest>>,
     rejections: Mutex<Vec<String>>,
+    /// The header `authorization` of each stream.
+    tokens: Mutex<Vec<String>>,
+    /// Refuse streams, for this reason.
+    refusal: Mutex<Option<String>>,
     resources_sent: AtomicUsize,
 }
 
@@ -176,6 +183,11 @@ impl AggregatedDiscoveryService for Ads {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, tonic::Status> {
+        let token = request.metadata().get("authorization");
+        self.seen.tokens.lock().extend(token.map(|token| token.to_str().unwrap().to_owned()));
+        if let Some(reason) = &*self.seen.refusal.lock() {
+            return Err(tonic::Status::unauthenticated(reason.clone()));
+        }
         let (sender, receiver) = mpsc::channel(64);
         tokio::spawn(self.clone().serve(request.into_inner(), sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -188,7 +200,7 @@ impl Ads {
         mut requests: Streaming<DeltaDiscoveryRequest>,
         responses: mpsc::Sender<Result<DeltaDiscoveryResponse, tonic::Status>>,
     ) {
-        let mut session = DeltaSession::new(Limits::default());
+        let mut session = DeltaSession::new(Limits::default(), self.content.borrow_and_update().clone());
         let mut types = Vec::new();
         loop {
             let answers = tokio::select! {
@@ -200,7 +212,7 @@ impl Ads {
                         self.seen.first_requests.lock().push(request.clone());
                     }
                     self.seen.rejections.lock().extend(request.error_detail.clone().map(|e| e.message));
-                    session.on_request(request, &*self.content.borrow()).unwrap()
+                    session.on_request(request).unwrap()
                 }
                 _ = self.content.changed() => session.on_update(&*self.content.borrow_and_update()),
                 () = self.streams.cancelled() => {
@@ -210,7 +222,7 @@ impl Ads {
             };
             for answer in answers {
                 self.seen.resources_sent.fetch_add(answer.resources.len(), SeqCst);
-                if responses.send(Ok(answer)).await.is_err() {
+                if responses.send(Ok(answer.to_delta())).await.is_err() {
                     return;
                 }
             }
@@ -259,8 +271,13 @@ struct Agent {
 
 impl Agent {
     fn start(folder: &Path) -> Self {
+        Self::start_at(folder, DiscoveryAddress::Unix(folder.join("ads.sock")), Credentials::default())
+    }
+
+    fn start_at(folder: &Path, discovery: DiscoveryAddress, credentials: Credentials) -> Self {
         let config = XdsConfig {
-            discovery: DiscoveryAddress::Unix(folder.join("ads.sock")),
+            discovery,
+            credentials,
             node: "n1".into(),
             zone: "a".into(),
             last_good: last_good(folder),
@@ -489,6 +506,7 @@ async fn it_works_over_tcp_and_an_unreachable_address_is_named() {
     let (sender, mut status) = xds::status();
     let config = XdsConfig {
         discovery: DiscoveryAddress::Tcp(format!("http://{address}")),
+        credentials: Credentials::default(),
         node: "n1".into(),
         zone: String::new(),
         last_good: last_good(folder.path()),

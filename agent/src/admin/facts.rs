@@ -4,7 +4,13 @@
 //! The seam between those who run (`app`) and those who show (`admin`, `telemetry`): reading changes nothing, takes no lock
 //! for long, and works at any moment of the agent's life. Tests put a table behind it.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use evenkeel_abi::Stance;
 
@@ -85,6 +91,8 @@ pub struct DiscoveryFacts {
     pub source: &'static str,
     /// Why the last stream ended; empty when none did.
     pub last_error: String,
+    /// How often streams ended or could not be opened, by kind of reason.
+    pub failures: BTreeMap<&'static str, u64>,
 }
 
 /// Programs and maps.

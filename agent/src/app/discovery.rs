@@ -71,6 +71,7 @@ impl Discovery {
             resources_rejected: status.rejected.len() as u64,
             source: status.source.word(),
             last_error: status.last_error.clone().unwrap_or_default(),
+            failures: status.failures.clone(),
         }
     }
 

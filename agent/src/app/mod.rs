@@ -22,7 +22,7 @@
 //! | `start` | the parts, and the order of their start |
 //! | `heart` | beats only while both halves answer |
 //! | `publish` | snapshots into the maps |
-//! | `drain` | the way out |
+//! | `drain`, `stay` | the way out, and what waits at its end under a supervisor |
 //! | `live` | what can be asked of all this |
 //! | `discovery` | the xDS client as the rest sees it |
 //! | `adapters` | the kernel's handles as the traits of pods and proxy |
@@ -38,6 +38,7 @@ mod live;
 mod publish;
 mod signals;
 mod start;
+mod stay;
 mod tasks;
 
 use anyhow::Context as _;

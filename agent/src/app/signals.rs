@@ -4,6 +4,7 @@
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// As a shell reports a process that SIGTERM ended.
 const IMPATIENT_EXIT: i32 = 143;
@@ -33,13 +34,14 @@ impl Signals {
         name
     }
 
-    /// Ends the process at the second one: whoever asks twice does not want to wait. An agent that drains because a newer
+    /// Cancels `asked` at the first one, or now if that has been, and ends the process at the second: whoever asks twice does not want to wait. An agent that drains because a newer
     /// one has taken over has not been asked yet: the runtime sends its first SIGTERM when the newer one is ready.
-    pub(super) async fn exit_when_asked_twice(mut self) {
+    pub(super) async fn exit_when_asked_twice(mut self, asked: CancellationToken) {
         if !self.asked {
             let name = self.next().await;
             tracing::info!("{name}: draining already");
         }
+        asked.cancel();
         let name = self.next().await;
         tracing::warn!("{name} while draining: going at once");
         std::process::exit(IMPATIENT_EXIT);

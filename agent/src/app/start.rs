@@ -22,6 +22,7 @@ use super::{
     live::Live,
     publish::{Published, Publisher},
     signals::Signals,
+    stay,
     tasks::Tasks,
 };
 use crate::{
@@ -56,6 +57,7 @@ struct Parts {
     /// Ends the watching of pods.
     watching: CancellationToken,
     drain_timeout: Duration,
+    stay_when_superseded: bool,
 }
 
 /// Starts, serves, drains.
@@ -94,6 +96,7 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
     let xds = XdsConfig::from(&config);
     let Config {
         discovery,
+        credentials: _,
         node,
         zone,
         pins,
@@ -105,6 +108,7 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
         stale_after,
         stand_aside_after,
         drain_timeout,
+        stay_when_superseded,
     } = config;
     let started = Instant::now();
     let control = Handle::current();
@@ -183,7 +187,9 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
     });
     answer(&live, admin_socket.install()?, http, tasks, &stop_http, &stop_admin);
     let publisher = Publisher::new(writer, store, published);
-    Ok((Parts { live, role, drain, stop_http, stop_admin, watching, drain_timeout }, publisher))
+    let parts =
+        Parts { live, role, drain, stop_http, stop_admin, watching, drain_timeout, stay_when_superseded };
+    Ok((parts, publisher))
 }
 
 /// Starts to answer questions; before the agent is ready, it tells what is missing.
@@ -288,21 +294,25 @@ async fn report_events(mut events: Events, pods: pods::Handle) {
 
 /// Drains and closes.
 async fn go(going: Going, parts: Parts, signals: Signals) {
-    let Parts { live, role, drain, stop_http, stop_admin, watching, drain_timeout } = parts;
+    let Parts { live, role, drain, stop_http, stop_admin, watching, drain_timeout, stay_when_superseded } =
+        parts;
     live.draining.store(true, Relaxed);
-    let becomes = match going {
+    let (becomes, stays) = match going {
         Going::Signal(name) => {
             tracing::info!("{name}: draining");
-            Role::Draining
+            (Role::Draining, false)
         }
         Going::Superseded(by) => {
             tracing::info!(by, "a newer agent owns the node: draining");
-            // Where both share an address, its questions are the newer agent's to answer.
-            stop_http.cancel();
-            Role::Superseded
+            if !stay_when_superseded {
+                // Where both share an address, its questions are the newer agent's to answer.
+                stop_http.cancel();
+            }
+            (Role::Superseded, stay_when_superseded)
         }
     };
-    tokio::spawn(signals.exit_when_asked_twice());
+    let asked = CancellationToken::new();
+    tokio::spawn(signals.exit_when_asked_twice(asked.clone()));
     let (pods, proxy) = (live.pods.clone(), live.proxy.clone());
     let drain = Drain { role, becomes, pods, proxy, go_away: drain, timeout: drain_timeout };
     match drain.run().await {
@@ -310,9 +320,14 @@ async fn go(going: Going, parts: Parts, signals: Signals) {
         left => tracing::warn!(left, "connections were not done in time and are cut"),
     }
     live.discovery.close().await;
+    watching.cancel();
+    if stays {
+        tracing::info!("waiting to be told to end");
+        let why = stay::stay(asked, || live.heartbeat.look()).await;
+        tracing::info!("{why}");
+    }
     stop_http.cancel();
     stop_admin.cancel();
-    watching.cancel();
 }
 
 /// The start's wall-clock time in nanoseconds, and in any case more than the generation before: a clock that was set back

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line. Help texts are the doc comments.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{DEFAULT_ADMIN_SOCKET, DEFAULT_PINS, RunArgs};
+use crate::config::{DEFAULT_ADMIN_SOCKET, DEFAULT_PINS, DEFAULT_STATE_DIR, RunArgs, duration};
 
 /// Node-level load balancing: every connection and every gRPC request of this node's pods to a near, healthy, lightly
 /// loaded endpoint
@@ -71,6 +71,18 @@ pub struct DetachArgs {
     /// Detach even while an agent is alive: it goes on without any effect until it is started anew
     #[arg(long)]
     pub force: bool,
+    /// How long to wait for agents that are still draining, e.g. 2m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s", conflicts_with = "force")]
+    pub wait: Duration,
+    /// Delete the last good state as well
+    #[arg(long)]
+    pub forget: bool,
+    /// Folder of the last good state
+    #[arg(long, value_name = "DIR", env = "EVENKEEL_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// When done, wait for SIGTERM instead of ending: for a pod that must not end, as a DaemonSet's
+    #[arg(long)]
+    pub stay: bool,
     /// How to answer
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table)]
     pub output: Output,

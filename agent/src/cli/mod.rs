@@ -86,11 +86,17 @@ pub fn execute(command: Command) -> Result<String, CliError> {
             Ok(answer(&query, &explanation, tables::explanation))
         }),
         Command::Detach(flags) => {
-            let detached = detach::detach(&flags.pins, flags.force)?;
-            Ok(match flags.output {
+            let detached = detach::run(&flags)?;
+            let text = match flags.output {
                 Output::Json => json(&detached),
                 Output::Table => detached.to_string(),
-            })
+            };
+            if !flags.stay {
+                return Ok(text);
+            }
+            print(&text);
+            runtime.block_on(detach::told_to_end()).map_err(CliError::Runtime)?;
+            Ok(String::new())
         }
         Command::Simulate(args) => Ok(evenkeel_sim::cli::execute(&args, std::io::stderr().is_terminal())?),
     }

@@ -37,19 +37,48 @@ fn the_defaults_are_valid() {
 #[test]
 fn an_address_of_discovery_says_what_is_wrong_with_it() {
     for (text, wanted) in [
-        ("127.0.0.1:18000", "does not begin with http://"),
-        ("localhost", "does not begin with http://"),
+        ("127.0.0.1:18000", "does not begin with https://, http://"),
+        ("localhost", "does not begin with https://, http://"),
         ("http://discovery", "names no port"),
         ("http://discovery:0", "names no port"),
         ("http://discovery:18000/ads", "has something after the port"),
-        ("https://discovery:18000", "TLS to discovery is not supported yet"),
+        ("https://discovery", "names no port"),
         ("unix:", "unix: needs a path"),
     ] {
         let error = text.parse::<DiscoveryAddress>().unwrap_err();
         assert!(error.contains(wanted), "{text}: {error}");
     }
     assert_eq!("unix:/run/d.sock".parse(), Ok(DiscoveryAddress::Unix("/run/d.sock".into())));
+    assert_eq!("https://d:1/".parse(), Ok(DiscoveryAddress::Tls("https://d:1".into())));
     assert_eq!("http://[::1]:1/".parse::<DiscoveryAddress>().unwrap().to_string(), "http://[::1]:1");
+}
+
+fn https(flags: &[&str]) -> Result<Config, String> {
+    let all = ["evenkeel", "--discovery", "https://10.0.0.1:18000"].iter().chain(flags);
+    let whole = Whole::try_parse_from(all).map_err(|error| error.to_string())?;
+    whole.run.validate("host").map_err(|error| error.to_string())
+}
+
+#[test]
+fn https_wants_a_ca_and_takes_the_rest() {
+    let error = https(&[]).unwrap_err();
+    assert!(error.contains("https needs the CA") && error.contains("--discovery-ca FILE"), "{error}");
+    let flags = ["--discovery-ca", "/ca", "--discovery-cert", "/c", "--discovery-key", "/k"];
+    let more = ["--discovery-name", "d.svc", "--discovery-token", "/t"];
+    let tls =
+        TlsFiles { ca: "/ca".into(), name: Some("d.svc".into()), identity: Some(("/c".into(), "/k".into())) };
+    let expected = Credentials { tls: Some(tls), token: Some("/t".into()) };
+    assert_eq!(https(&[&flags[..], &more].concat()).unwrap().credentials, expected);
+    assert!(https(&flags[..4]).unwrap_err().contains("--discovery-key"), "a certificate without its key");
+    let error = https(&["--discovery-ca", "/ca", "--discovery-name", "a b"]).unwrap_err();
+    assert!(error.starts_with("--discovery-name \"a b\": is no DNS name"), "{error}");
+}
+
+#[test]
+fn a_token_is_never_sent_in_plaintext() {
+    let error = refused(&["--discovery-token", "/t"]);
+    assert!(error.starts_with("--discovery-token \"http://127.0.0.1:18000\": needs TLS"), "{error}");
+    assert!(refused(&["--discovery-ca", "/ca"]).starts_with("--discovery-ca"));
 }
 
 #[test]

@@ -52,9 +52,15 @@ pub fn find(named: Option<&Path>, mountinfo: &Path) -> Result<PathBuf, CgroupErr
     };
     match super::probe::magic(&path) {
         Ok(CGROUP2_MAGIC) => Ok(path),
-        Ok(_) => Err(CgroupError::NotCgroup2 { path }),
+        Ok(_) => in_hybrid(&path).ok_or(CgroupError::NotCgroup2 { path }),
         Err(error) => Err(CgroupError::Unreadable { path, reason: error.to_string() }),
     }
+}
+
+/// Where systemd mounts version 2 in a folder that it shares with version 1: one manifest then fits both kinds of hosts.
+fn in_hybrid(folder: &Path) -> Option<PathBuf> {
+    let unified = folder.join("unified");
+    matches!(super::probe::magic(&unified), Ok(CGROUP2_MAGIC)).then_some(unified)
 }
 
 /// Mount point of the cgroup2 hierarchy in the text of a mountinfo file (proc_pid_mountinfo(5)). A mount of the whole
@@ -126,6 +132,12 @@ mod tests {
     fn a_mount_point_with_blanks_is_unescaped() {
         let text = "29 22 0:26 / /a\\040b\\134c rw shared:9 master:2 - cgroup2 none rw\n";
         assert_eq!(root_in(text), Some("/a b\\c".into()));
+    }
+
+    #[test]
+    fn the_usual_place_may_be_named_on_hosts_of_both_kinds() {
+        let found = find(Some(Path::new("/sys/fs/cgroup")), Path::new("/does/not/matter")).unwrap();
+        assert_eq!(super::super::probe::magic(&found).unwrap(), CGROUP2_MAGIC, "{}", found.display());
     }
 
     #[test]

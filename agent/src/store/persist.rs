@@ -20,6 +20,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -28,6 +29,10 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 use evenkeel_xds::Version;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use prost::Message;
 
 /// Name of the file inside the state folder.
@@ -37,6 +42,9 @@ const MAGIC: &str = "evenkeel-last-good";
 const FORMAT: &str = "1";
 /// Longer than any header; a file without a line end in this many bytes is not ours.
 const HEADER_MAX: usize = 128;
+/// A write takes milliseconds: an agent that holds the lock for longer hangs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// One accepted resource, raw. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +159,7 @@ pub fn save(path: &Path, resources: &[Accepted]) -> Result<(), SaveError> {
         move |source| SaveError { path, operation, source }
     };
     fs::create_dir_all(folder).map_err(fail(folder, "create the folder"))?;
+    let _lock = lock(folder)?;
     let temporary = with_suffix(path, ".new");
     let mut file = File::create(&temporary).map_err(fail(&temporary, "create"))?;
     file.write_all(&encode(resources)).map_err(fail(&temporary, "write"))?;
@@ -159,6 +168,48 @@ pub fn save(path: &Path, resources: &[Accepted]) -> Result<(), SaveError> {
     fs::rename(&temporary, path).map_err(fail(path, "replace"))?;
     // The rename itself is durable only once the folder is.
     File::open(folder).and_then(|f| f.sync_all()).map_err(fail(folder, "sync the folder"))
+}
+
+/// Deletes all files that are ours, and the folder if nothing else is in it. Returns whether there was anything.
+///
+/// # Errors
+/// A file or the folder cannot be deleted.
+pub fn forget(folder: &Path) -> Result<bool, SaveError> {
+    let file = folder.join(FILE_NAME);
+    let mut found = false;
+    for path in [with_suffix(&file, ".new"), with_suffix(&file, ".corrupt"), file] {
+        match fs::remove_file(&path) {
+            Ok(()) => found = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(SaveError { path, operation: "delete", source }),
+        }
+    }
+    match fs::remove_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Ok(found)
+        }
+        Err(source) => Err(SaveError { path: folder.into(), operation: "delete", source }),
+    }
+}
+
+/// Two agents share the folder while they overlap during an upgrade. The kernel drops the lock of one that dies.
+fn lock(folder: &Path) -> Result<Flock<File>, SaveError> {
+    let fail = |source: io::Error| SaveError {
+        path: folder.into(),
+        operation: "lock the folder, in which another agent may be writing",
+        source,
+    };
+    let until = Instant::now() + LOCK_PATIENCE;
+    let mut file = File::open(folder).map_err(fail)?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((waiting, Errno::EWOULDBLOCK)) if Instant::now() < until => file = waiting,
+            Err((_, error)) => return Err(fail(error.into())),
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

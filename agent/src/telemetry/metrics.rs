@@ -103,6 +103,8 @@ fn discovery(out: &mut Out<'_>, facts: &dyn Facts) -> Result<(), Error> {
     let discovery = facts.discovery();
     out.gauge("xds_connected", "1 while a stream to discovery is open", u8::from(discovery.connected))?;
     out.counter("xds_streams_opened", "Streams opened to discovery", discovery.streams_opened)?;
+    let failures = discovery.failures.iter().map(|(reason, count)| ([("reason", *reason)], *count));
+    out.counters("xds_stream_failures", "Streams to discovery that ended or could not be opened", failures)?;
     out.gauge("xds_resources_rejected", "Resources rejected now", discovery.resources_rejected)?;
     out.gauge_f(
         "xds_last_message_age_seconds",

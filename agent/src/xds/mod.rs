@@ -23,6 +23,7 @@ mod keeper;
 mod status;
 mod stream;
 mod task;
+mod tls;
 
 pub use status::{Rejected, Source, Status, status};
 pub use task::{XdsConfig, run};

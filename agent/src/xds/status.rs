@@ -4,7 +4,7 @@
 //! What must always be true: one writer; readers see whole values. Deliberately not here: metrics and words for users, which
 //! are made from this by those who show it.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use tokio::sync::watch;
 
@@ -50,6 +50,8 @@ pub struct Status {
     pub source: Source,
     /// Why the last stream ended or could not be opened.
     pub last_error: Option<String>,
+    /// How often streams ended or could not be opened, by kind of reason.
+    pub failures: BTreeMap<&'static str, u64>,
     /// Why the last-good file could not be read; stays until the next start.
     pub load_error: Option<String>,
     /// Why the last-good file could not be written; cleared by the next successful write.

@@ -2,20 +2,33 @@
 //! One ADS stream over tonic: connect, feed the flow, until it ends.
 //!
 //! What must always be true: a peer that is gone without a word is noticed (HTTP/2 keepalive), a peer that does not read
-//! cannot make us queue without bound. Deliberately not here: when to try again.
+//! cannot make us queue without bound; the token is sent over TLS or a unix socket only. Certificates and the token are read
+//! for each connection. Deliberately not here: when to try again.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::Path, path::PathBuf, time::Duration};
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
 };
+use http::Uri;
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, sync::mpsc, sync::watch};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::{mpsc, watch},
+};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
 
-use super::{Status, flow::Flow};
-use crate::config::DiscoveryAddress;
+use super::{
+    Status,
+    flow::Flow,
+    tls::{Noting, Tls},
+};
+use crate::config::{Credentials, DiscoveryAddress};
 
 /// A healthy discovery on a healthy network accepts within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,17 +54,43 @@ pub(super) enum StreamError {
     Closed { address: String },
     #[error("discovery {address}: the server does not read our requests")]
     Stuck { address: String },
+    #[error("discovery {address}: {reason}")]
+    Tls { address: String, reason: String },
+    #[error("discovery {address}: {problem}")]
+    Credentials { address: String, problem: String },
+}
+
+// === impl StreamError ===
+
+impl StreamError {
+    /// The metric's label.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Address { .. } => "address",
+            Self::Connect { .. } => "connect",
+            Self::Status { status, .. } if status.code() == tonic::Code::Unauthenticated => "unauthenticated",
+            Self::Status { .. } => "status",
+            Self::Closed { .. } => "closed",
+            Self::Stuck { .. } => "stuck",
+            Self::Tls { .. } => "tls",
+            Self::Credentials { .. } => "credentials",
+        }
+    }
 }
 
 /// Runs one stream to its end. `delivered` is set once it has brought a response.
 pub(super) async fn run(
-    address: &DiscoveryAddress,
+    (address, credentials): (&DiscoveryAddress, &Credentials),
     flow: &mut Flow,
     status: &watch::Sender<Status>,
     delivered: &mut bool,
 ) -> StreamError {
     let name = address.to_string();
-    let channel = match connect(address).await {
+    let Ready { tls, token } = match prepare(address, credentials).await {
+        Ok(ready) => ready,
+        Err(problem) => return StreamError::Credentials { address: name, problem },
+    };
+    let channel = match connect(address, tls.as_ref()).await {
         Ok(channel) => channel,
         Err(error) => return error,
     };
@@ -60,8 +99,16 @@ pub(super) async fn run(
     if !send(&queue, flow.on_connected()) {
         return StreamError::Stuck { address: name };
     }
-    let opened = client.delta_aggregated_resources(ReceiverStream::new(requests)).await;
-    let failed = |status| StreamError::Status { address: name.clone(), status: Box::new(status) };
+    let mut requests = Request::new(ReceiverStream::new(requests));
+    if let Some(token) = token {
+        requests.metadata_mut().insert("authorization", token);
+    }
+    let opened = client.delta_aggregated_resources(requests).await;
+    let failed = |status| match tls.as_ref().and_then(Tls::reason) {
+        // The transport only knows that it broke.
+        Some(reason) => StreamError::Tls { address: name.clone(), reason: reason.to_owned() },
+        None => StreamError::Status { address: name.clone(), status: Box::new(status) },
+    };
     let mut responses = match opened {
         Ok(response) => response.into_inner(),
         Err(error) => return failed(error),
@@ -92,35 +139,102 @@ fn send(queue: &mpsc::Sender<DeltaDiscoveryRequest>, requests: Vec<DeltaDiscover
         .all(|request| !matches!(queue.try_send(request), Err(mpsc::error::TrySendError::Full(_))))
 }
 
-async fn connect(address: &DiscoveryAddress) -> Result<Channel, StreamError> {
+/// What was read from the files for one connection.
+struct Ready {
+    tls: Option<Tls>,
+    token: Option<MetadataValue<Ascii>>,
+}
+
+/// Reads the files, off this thread: others wait for it.
+async fn prepare(address: &DiscoveryAddress, credentials: &Credentials) -> Result<Ready, String> {
+    let (host, credentials) = (host(address), credentials.clone());
+    let read = move || {
+        let Credentials { tls, token } = credentials;
+        let tls = tls.map(|files| Tls::read(&files, &host)).transpose()?;
+        let token = token.map(|path| read_token(&path)).transpose()?;
+        Ok(Ready { tls, token })
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|panic| Err(format!("reading files: {panic}")))
+}
+
+fn host(address: &DiscoveryAddress) -> String {
+    let uri = match address {
+        DiscoveryAddress::Tcp(url) | DiscoveryAddress::Tls(url) => url.parse::<Uri>().ok(),
+        DiscoveryAddress::Unix(_) => None,
+    };
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+fn read_token(path: &Path) -> Result<MetadataValue<Ascii>, String> {
+    let text = std::fs::read_to_string(path);
+    let path = path.display();
+    let text = text.map_err(|error| format!("--discovery-token {path}: {error}"))?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(format!("--discovery-token {path}: the file is empty"));
+    }
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| format!("--discovery-token {path}: the file does not hold a token"))?;
+    // Keeps it out of logs, and out of the table of headers that later requests refer to (RFC 7541, 7.1.3).
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn connect(address: &DiscoveryAddress, tls: Option<&Tls>) -> Result<Channel, StreamError> {
     let name = address.to_string();
+    let unusable = |source| StreamError::Address { address: name.clone(), source };
     let endpoint = match address {
         DiscoveryAddress::Tcp(url) => Endpoint::from_shared(url.clone()),
+        // The connector below brings TLS; tonic, which has none, shall not look for it.
+        DiscoveryAddress::Tls(url) => Endpoint::from_shared(url.replacen("https://", "http://", 1)),
         // The authority is never resolved: the connector below goes to the path.
         DiscoveryAddress::Unix(_) => Endpoint::from_shared("http://discovery"),
     };
+    let mut endpoint = endpoint.map_err(unusable)?;
+    if let DiscoveryAddress::Tls(url) = address
+        && let Ok(origin) = url.parse()
+    {
+        endpoint = endpoint.origin(origin);
+    }
     let endpoint = endpoint
-        .map_err(|source| StreamError::Address { address: name.clone(), source })?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
     let connecting = async {
-        match address {
-            DiscoveryAddress::Tcp(_) => endpoint.connect().await,
-            DiscoveryAddress::Unix(path) => {
+        match (address, tls) {
+            (DiscoveryAddress::Unix(path), _) => {
                 let path = path.clone();
                 endpoint.connect_with_connector(tower::service_fn(move |_| open_unix(path.clone()))).await
             }
+            (_, Some(tls)) => {
+                let tls = tls.clone();
+                endpoint
+                    .connect_with_connector(tower::service_fn(move |uri| open_tls(uri, tls.clone())))
+                    .await
+            }
+            (_, None) => endpoint.connect().await,
         }
     };
     let refused = |reason| StreamError::Connect { address: name.clone(), reason };
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(refused(root_cause(&error))),
+        Ok(Err(error)) => Err(match tls.and_then(Tls::reason) {
+            Some(reason) => StreamError::Tls { address: name.clone(), reason: reason.to_owned() },
+            None => refused(root_cause(&error)),
+        }),
         Err(_) => Err(refused(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
     }
+}
+
+async fn open_tls(uri: Uri, tls: Tls) -> io::Result<TokioIo<Noting>> {
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?;
+    tls.handshake(stream).await.map(TokioIo::new)
 }
 
 async fn open_unix(path: PathBuf) -> io::Result<TokioIo<UnixStream>> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Status, backoff::Backoff, flow::Flow, keeper::Keeper, stream};
 use crate::{
-    config::{Config, DiscoveryAddress},
+    config::{Config, Credentials, DiscoveryAddress},
     store::{StoreWriter, persist},
 };
 
@@ -27,6 +27,8 @@ const NODE_CLUSTER: &str = "evenkeel-agent";
 pub struct XdsConfig {
     /// Where discovery is.
     pub discovery: DiscoveryAddress,
+    /// How to know discovery, and to be known by it.
+    pub credentials: Credentials,
     /// Name of this node.
     pub node: String,
     /// Zone of this node; empty when unknown. Discovery chooses the view of endpoints by it.
@@ -39,6 +41,7 @@ impl From<&Config> for XdsConfig {
     fn from(config: &Config) -> Self {
         Self {
             discovery: config.discovery.clone(),
+            credentials: config.credentials.clone(),
             node: config.node.clone(),
             zone: config.zone.clone(),
             last_good: config.state_dir.join(persist::FILE_NAME),
@@ -59,10 +62,11 @@ pub async fn run(
     let keeper = Keeper::new(config.last_good.clone(), &loaded, status.clone());
     let mut flow = Flow::new(node(&config), store, keeper, loaded, status.clone());
     let mut backoff = Backoff::default();
+    let target = (&config.discovery, &config.credentials);
     loop {
         let mut delivered = false;
         let error = tokio::select! {
-            error = stream::run(&config.discovery, &mut flow, &status, &mut delivered) => error,
+            error = stream::run(target, &mut flow, &status, &mut delivered) => error,
             () = cancel.cancelled() => break,
         };
         flow.on_disconnected();
@@ -71,6 +75,7 @@ pub async fn run(
         status.send_modify(|status| {
             status.connected = false;
             status.last_error = Some(error.to_string());
+            *status.failures.entry(error.kind()).or_default() += 1;
         });
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

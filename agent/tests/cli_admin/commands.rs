@@ -134,7 +134,7 @@ fn wrong_usage_exits_with_2_and_names_the_value() {
         (&["explain", "10.96.0.10"], "it is not ADDRESS:PORT"),
         (&["endpoints"], "<SERVICE>"),
         (&["status", "-o", "yaml"], "yaml"),
-        (&["run", "--discovery", "https://x:1"], "TLS to discovery is not supported yet"),
+        (&["run", "--discovery", "https://x:1"], "give --discovery-ca FILE"),
         (&["run", "--discovery", "http://x:1", "--log", "info,x=loud"], "--log \"info,x=loud\""),
         (
             &["run", "--discovery", "http://x:1", "--stale-after", "1ms"],
@@ -159,5 +159,5 @@ fn detach_without_pins_does_nothing_and_says_so() {
     assert_eq!(text(&output.stdout), format!("Nothing is pinned in {pins}: nothing to detach.\n"));
     let json = evenkeel_at(folder.path(), &["detach", "--pins", pins, "-o", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(json, serde_json::json!({ "pins": pins, "removed": [] }));
+    assert_eq!(json, serde_json::json!({ "pins": pins, "removed": [], "forgotten": false }));
 }

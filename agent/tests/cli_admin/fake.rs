@@ -200,6 +200,7 @@ fn state() -> State {
             resources_rejected: 1,
             source: "discovery",
             last_error: "the stream ended".into(),
+            failures: [("status", 1)].into(),
         },
         pods: vec![
             PodFacts { name: "cni-a".into(), listens_v4: true, listens_v6: true, fault: None },

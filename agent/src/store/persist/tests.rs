@@ -103,3 +103,47 @@ proptest! {
         let _ = decode(Path::new("f"), &file);
     }
 }
+
+#[test]
+fn two_agents_that_share_the_folder_write_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let versions: Vec<Vec<Accepted>> = vec![sample(), sample()[..1].to_vec()];
+    std::thread::scope(|scope| {
+        for resources in &versions {
+            let path = &path;
+            scope.spawn(move || (0..50).for_each(|_| save(path, resources).unwrap()));
+        }
+        for _ in 0..200 {
+            let seen = load(&path).unwrap();
+            assert!(seen.is_empty() || versions.contains(&seen), "{seen:?}");
+        }
+    });
+    assert!(versions.contains(&load(&path).unwrap()));
+}
+
+#[test]
+fn an_agent_that_hangs_while_it_writes_is_not_waited_for_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let _held = lock(folder.path()).unwrap();
+    let error = save(&folder.path().join(FILE_NAME), &sample()).unwrap_err().to_string();
+    assert!(error.contains("cannot lock the folder, in which another agent may be writing"), "{error}");
+}
+
+#[test]
+fn forgetting_deletes_what_is_ours_and_leaves_what_is_not() {
+    let top = tempfile::tempdir().unwrap();
+    let folder = top.path().join("state");
+    assert!(!forget(&folder).unwrap(), "nothing to forget");
+    let path = folder.join(FILE_NAME);
+    save(&path, &sample()).unwrap();
+    set_aside(&path).unwrap();
+    save(&path, &sample()).unwrap();
+    assert!(forget(&folder).unwrap());
+    assert!(!folder.exists());
+
+    save(&path, &sample()).unwrap();
+    fs::write(folder.join("notes"), "").unwrap();
+    assert!(forget(&folder).unwrap());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+}
