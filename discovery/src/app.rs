@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Wiring: source → index → snapshots → servers, and the order in which they end.
+//! Wiring: sources → indexer → snapshots → servers, and the order in which they end.
 //!
-//! The indexer is the only writer. It publishes a snapshot per batch, once the first sync is complete; before that,
-//! streams wait and `/ready` says so.
+//! Until the first sync is complete, streams wait and `/ready` says so.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -16,18 +14,22 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Listen};
-use crate::fault::{FaultBook, Origin};
+use crate::admin::{self, AdminSocket, Desk, SocketError};
+use crate::config::{self, AdminPlace, Config, FallbackPlace, Listen, Security};
+use crate::events::Events;
+use crate::feed::Feeds;
 use crate::http::{self, Health};
-use crate::index::Index;
+use crate::indexer::Indexer;
 use crate::metrics::Metrics;
-use crate::serve::{self, Ads, Listener};
-use crate::snapshot::Snapshot;
+use crate::overview::Overview;
+use crate::registry::Registry;
+use crate::serve::{self, Access, AccessError, Ads, Listener, Loads};
+use crate::source::SourceError;
+use crate::source::kube::{KubeConfig, KubeSource};
 use crate::source::manifests::ManifestSource;
-use crate::source::{Change, Source, SourceError};
 
-/// How long open connections have to close at shutdown. They are told at once, so this is for clients that hang.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How much longer than the drain time the connections may take to close. Each is cut in time by itself.
+const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +44,15 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The admin socket that was asked for could not be made.
+    #[error(transparent)]
+    Admin(#[from] SocketError),
     /// The source could not be opened.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Nobody could connect.
+    #[error(transparent)]
+    Access(#[from] AccessError),
 }
 
 /// A start under way. Boxed, so that all that hangs on it is compiled here, once, and not again in the binary and in each
@@ -57,58 +65,136 @@ pub struct App {
     ads_address: Listen,
     http_address: SocketAddr,
     metrics: Metrics,
+    drain_time: Duration,
+    draining: CancellationToken,
     shutdown: CancellationToken,
     ads: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
 }
 
+/// What comes with the source of our own cluster.
+#[derive(Default)]
+struct Parts {
+    /// Where faults of Services are told as Events.
+    events: Option<Events>,
+    /// The cluster that reviews tokens, if it is not the one in which this process is a pod.
+    kubeconfig: Option<PathBuf>,
+    shutdown: CancellationToken,
+}
+
+// === impl Parts ===
+
+impl Parts {
+    async fn primary(&mut self, source: &config::Source) -> Result<Feeds, StartError> {
+        match source {
+            config::Source::Manifests(directory) => Ok(Feeds::new(ManifestSource::open(directory.clone())?)),
+            config::Source::Kubernetes { kubeconfig } => {
+                let kube = KubeConfig { kubeconfig: kubeconfig.clone(), ..KubeConfig::default() };
+                let source = KubeSource::open(&kube).await?;
+                self.kubeconfig.clone_from(kubeconfig);
+                self.events =
+                    Some(Events::start(source.client(), source.service_uids(), self.shutdown.clone()));
+                Ok(Feeds::new(source))
+            }
+        }
+    }
+}
+
 // === impl App ===
 
 impl App {
-    /// Starts with the manifests directory of the configuration.
+    /// Starts with the sources of the configuration.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub fn start(config: &Config) -> Starting<'_> {
         Box::pin(async move {
-            let Config { manifests, listen, http } = config;
-            let source = ManifestSource::open(manifests.clone())?;
-            Self::start_with(source, listen, *http).await
+            let mut parts = Parts::default();
+            let mut feeds = parts.primary(&config.source).await?;
+            for fallback in &config.fallbacks {
+                let name = fallback.name.clone();
+                match &fallback.place {
+                    FallbackPlace::Manifests(directory) => {
+                        feeds.add_fallback(name, ManifestSource::open(directory.clone())?);
+                    }
+                    FallbackPlace::Kubeconfig(path) => {
+                        let kube = KubeConfig { kubeconfig: Some(path.clone()), ..KubeConfig::default() };
+                        feeds.add_fallback(name, KubeSource::open(&kube).await?);
+                    }
+                }
+            }
+            let Config { listen, http, security, admin_socket, .. } = config;
+            Self::start_all(feeds, parts, listen, *http, security, admin_socket).await
         })
     }
 
-    /// Starts with any source.
+    /// Starts with any sources.
     ///
     /// # Errors
-    /// [`StartError::Bind`]; nothing is left running.
+    /// [`StartError::Bind`], [`StartError::Access`] and [`StartError::Admin`]; nothing is left running.
     pub async fn start_with(
-        source: impl Source + 'static,
+        feeds: Feeds,
         listen: &Listen,
         http: SocketAddr,
+        security: &Security,
+        admin_socket: &AdminPlace,
+    ) -> Result<Self, StartError> {
+        Self::start_all(feeds, Parts::default(), listen, http, security, admin_socket).await
+    }
+
+    async fn start_all(
+        feeds: Feeds,
+        parts: Parts,
+        listen: &Listen,
+        http: SocketAddr,
+        security: &Security,
+        admin_socket: &AdminPlace,
     ) -> Result<Self, StartError> {
         let bind_error = |flag, address: String| move |source| StartError::Bind { flag, address, source };
         let listener = Listener::bind(listen).await.map_err(bind_error("--listen", listen.to_string()))?;
         let socket = TcpListener::bind(http).await.map_err(bind_error("--http", http.to_string()))?;
+        let admin = bind_admin(admin_socket).await?;
         let http_address = socket.local_addr().map_err(bind_error("--http", http.to_string()))?;
         let ads_address = listener.address().clone();
         tracing::info!(protocol = "ads", address = %ads_address, "listening");
         tracing::info!(protocol = "http", address = %http_address, "listening");
 
-        let (metrics, shutdown) = (Metrics::new(), CancellationToken::new());
-        let health = Health::new(shutdown.clone());
+        let Parts { events, kubeconfig, shutdown } = parts;
+        let (registry, loads) = (Registry::default(), Loads::default());
+        let metrics = Metrics::watching(registry.clone(), loads.clone());
+        let access =
+            Access::open(security, kubeconfig.as_deref(), metrics.transport.clone(), &shutdown).await?;
+        let draining = CancellationToken::new();
+        let health = Health::new(draining.clone());
         let (sender, snapshots) = watch::channel(None);
-        let indexer = Indexer::new(sender, metrics.clone(), health.clone());
-        let ads = Ads::new(snapshots, metrics.clone(), shutdown.clone());
-        let others = vec![
-            tokio::spawn(indexer.run(source, shutdown.clone())),
+        let overview = Overview::default();
+        let indexer = Indexer::new(
+            feeds.fallbacks(),
+            sender,
+            events,
+            metrics.clone(),
+            health.clone(),
+            overview.clone(),
+        );
+        let ads = Ads::new(snapshots.clone(), metrics.clone(), registry.clone(), loads.clone());
+        let routes = ads.into_routes(&draining).await;
+        let desk = Desk {
+            started: Instant::now(),
+            snapshots,
+            health: health.clone(),
+            overview,
+            link: metrics.link.clone(),
+            registry,
+            loads,
+        };
+        let mut others = vec![
+            tokio::spawn(indexer.run(feeds.start(&shutdown), shutdown.clone())),
             tokio::spawn(http::serve(socket, health, metrics.clone(), shutdown.clone())),
         ];
-        let ads = tokio::spawn(async move {
-            if let Err(error) = serve::serve(listener, ads).await {
-                tracing::error!(%error, "ADS has stopped");
-            }
-        });
-        Ok(Self { ads_address, http_address, metrics, shutdown, ads, others })
+        others.extend(admin.map(|socket| tokio::spawn(administer(socket, desk, shutdown.clone()))));
+        let ads = tokio::spawn(serve::serve(listener, routes, access, draining.clone()));
+        let drain_time = security.drain_time;
+        Ok(Self { ads_address, http_address, metrics, drain_time, draining, shutdown, ads, others })
     }
 
     /// Where ADS is served; the port is the real one.
@@ -132,110 +218,46 @@ impl App {
         (&mut self.ads).await.ok();
     }
 
-    /// Ends everything: clients are told to go elsewhere, then sockets are closed.
-    pub async fn shutdown(self) {
+    /// Drains, then ends everything. While clients are sent away one by one, those that are still here are served as before,
+    /// and readiness says that no others shall come.
+    pub async fn shutdown(mut self) {
+        self.draining.cancel();
+        // Polled again after completion a JoinHandle would panic.
+        if !self.ads.is_finished()
+            && tokio::time::timeout(self.drain_time + DRAIN_GRACE, &mut self.ads).await.is_err()
+        {
+            tracing::warn!("some connections did not close in time");
+            self.ads.abort();
+        }
         self.shutdown.cancel();
         for task in self.others {
             task.await.ok();
         }
-        if self.ads.is_finished() {
-            return;
+    }
+}
+
+/// The default place is a convenience: a service that cannot have it serves all the same.
+async fn bind_admin(place: &AdminPlace) -> Result<Option<AdminSocket>, SocketError> {
+    let (path, asked) = match place {
+        AdminPlace::None => return Ok(None),
+        AdminPlace::IfPossible(path) => (path, false),
+        AdminPlace::At(path) => (path, true),
+    };
+    match AdminSocket::bind(path).await {
+        Ok(socket) => {
+            tracing::info!(protocol = "admin", path = %path.display(), "listening");
+            Ok(Some(socket))
         }
-        let abort = self.ads.abort_handle();
-        if tokio::time::timeout(DRAIN, self.ads).await.is_err() {
-            tracing::warn!("some connections did not close in time");
-            abort.abort();
+        Err(error) if asked => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "the subcommands that ask a running service will not work");
+            Ok(None)
         }
     }
 }
 
-/// The single writer.
-struct Indexer {
-    index: Index,
-    book: FaultBook,
-    current: Arc<Snapshot>,
-    synced: bool,
-    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
-    metrics: Metrics,
-    health: Health,
-}
-
-// === impl Indexer ===
-
-impl Indexer {
-    fn new(snapshots: watch::Sender<Option<Arc<Snapshot>>>, metrics: Metrics, health: Health) -> Self {
-        Self {
-            index: Index::default(),
-            book: FaultBook::default(),
-            current: Arc::default(),
-            synced: false,
-            snapshots,
-            metrics,
-            health,
-        }
-    }
-
-    async fn run(mut self, mut source: impl Source, shutdown: CancellationToken) {
-        loop {
-            match shutdown.run_until_cancelled(source.next()).await {
-                None => return,
-                Some(Ok(batch)) => self.apply(&batch),
-                Some(Err(error)) => {
-                    tracing::error!(%error, "the source has ended; what it told last is still served");
-                    self.health.set_source_ended();
-                    // The sender must live: streams would end without it.
-                    return shutdown.cancelled().await;
-                }
-            }
-        }
-    }
-
-    fn apply(&mut self, batch: &[Change]) {
-        let began = Instant::now();
-        let mut first = false;
-        for change in batch {
-            self.index.apply(change);
-            match change {
-                Change::Faults { origin, faults } => {
-                    self.book.replace(Origin::File(origin.clone()), faults.clone());
-                }
-                Change::Synced => first = true,
-                Change::Service(_) | Change::Slice(_) | Change::Node(_) => {}
-            }
-        }
-        let next = self.resolve();
-        if let Some(next) = next {
-            tracing::debug!(revision = next.revision(), services = next.len(), "snapshot");
-            self.current = Arc::new(next);
-            self.metrics.revision.set(i64::try_from(self.current.revision()).unwrap_or(i64::MAX));
-            self.metrics.set_objects(self.index.counts());
-        }
-        self.metrics.set_faults(&self.book);
-        self.synced |= first;
-        if self.synced {
-            self.snapshots.send_if_modified(|served| {
-                let differs = served.as_ref().is_none_or(|served| !Arc::ptr_eq(served, &self.current));
-                if differs {
-                    *served = Some(self.current.clone());
-                }
-                differs
-            });
-        }
-        self.metrics.publish_seconds.observe(began.elapsed().as_secs_f64());
-        if first {
-            self.health.set_synced();
-            tracing::info!(services = self.current.len(), "in sync");
-        }
-    }
-
-    fn resolve(&mut self) -> Option<Snapshot> {
-        let dirty: BTreeSet<_> = self.index.take_dirty();
-        let mut updates = Vec::with_capacity(dirty.len());
-        for key in dirty {
-            let resolved = self.index.resolve(&key);
-            self.book.replace(Origin::Service(key.to_string()), resolved.faults);
-            updates.push((key, resolved.view));
-        }
-        self.current.with(updates)
+async fn administer(socket: AdminSocket, desk: Desk, shutdown: CancellationToken) {
+    if let Err(error) = admin::serve(socket, desk, shutdown).await {
+        tracing::error!(%error, "the admin API has stopped");
     }
 }

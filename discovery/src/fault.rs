@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What kind of mistake a fault is; the label of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +33,7 @@ pub enum FaultKind {
 }
 
 /// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fault {
     /// The kind of mistake.
     pub kind: FaultKind,
@@ -47,12 +48,21 @@ pub enum Origin {
     File(String),
     /// A Service with its EndpointSlices, as `NAMESPACE/NAME`.
     Service(String),
+    /// The source of a fallback cluster, by the cluster's name.
+    Cluster(String),
 }
 
-/// All faults that stand now.
-#[derive(Debug, Default)]
+/// All faults that stand now. Clones are handles to the same: the indexer writes, the admin API reads.
+#[derive(Clone, Debug, Default)]
 pub struct FaultBook {
-    standing: BTreeMap<Origin, Vec<Fault>>,
+    standing: Arc<Mutex<Standing>>,
+}
+
+#[derive(Debug, Default)]
+struct Standing {
+    faults: BTreeMap<Origin, Vec<Fault>>,
+    /// How many of each kind stand, so that nobody has to count them for each change.
+    counts: BTreeMap<FaultKind, usize>,
 }
 
 // === impl FaultKind ===
@@ -106,10 +116,11 @@ impl fmt::Display for Fault {
 
 impl FaultBook {
     /// Replaces what stands for `origin`. Logs what is new and what is mended; returns whether anything differs.
-    pub fn replace(&mut self, origin: Origin, mut faults: Vec<Fault>) -> bool {
+    pub fn replace(&self, origin: Origin, mut faults: Vec<Fault>) -> bool {
         faults.sort();
         faults.dedup();
-        let before = self.standing.get(&origin).map(Vec::as_slice).unwrap_or_default();
+        let mut standing = self.standing();
+        let before = standing.faults.get(&origin).map(Vec::as_slice).unwrap_or_default();
         if before == faults {
             return false;
         }
@@ -119,22 +130,39 @@ impl FaultBook {
         for fault in before.iter().filter(|fault| !faults.contains(fault)) {
             tracing::info!(kind = fault.kind.as_str(), "mended: {fault}");
         }
-        if faults.is_empty() {
-            self.standing.remove(&origin);
-        } else {
-            self.standing.insert(origin, faults);
-        }
+        standing.put(origin, faults);
         true
     }
 
     /// How many faults of each kind stand.
     pub fn count(&self, kind: FaultKind) -> usize {
-        self.iter().filter(|fault| fault.kind == kind).count()
+        self.standing().counts.get(&kind).copied().unwrap_or_default()
     }
 
     /// All standing faults, by origin.
-    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.standing.values().flatten()
+    pub fn all(&self) -> Vec<Fault> {
+        self.standing().faults.values().flatten().cloned().collect()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    fn put(&mut self, origin: Origin, faults: Vec<Fault>) {
+        for fault in &faults {
+            *self.counts.entry(fault.kind).or_default() += 1;
+        }
+        let before = match faults.is_empty() {
+            true => self.faults.remove(&origin),
+            false => self.faults.insert(origin, faults),
+        };
+        for fault in before.iter().flatten() {
+            self.counts.entry(fault.kind).and_modify(|count| *count -= 1);
+        }
     }
 }
 
@@ -144,13 +172,13 @@ mod tests {
 
     #[test]
     fn a_fault_that_stands_is_not_told_again() {
-        let mut book = FaultBook::default();
+        let book = FaultBook::default();
         let origin = || Origin::Service("demo/web".into());
         let fault = Fault::new(FaultKind::Option, "Service demo/web: label x");
         assert!(book.replace(origin(), vec![fault.clone()]));
         assert!(!book.replace(origin(), vec![fault.clone(), fault]));
         assert_eq!(book.count(FaultKind::Option), 1);
         assert!(book.replace(origin(), vec![]));
-        assert_eq!(book.iter().count(), 0);
+        assert_eq!((book.all(), book.count(FaultKind::Option)), (vec![], 0));
     }
 }

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::link::{Link, Lost};
 use crate::metrics::Metrics;
 
 /// Connections at a time; probes and scrapers need a handful.
@@ -55,6 +56,16 @@ impl Health {
         self.source_ended.store(true, Ordering::Release);
     }
 
+    /// What is missing for readiness; `None`: ready.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        missing(self.ready())
+    }
+
+    /// What is wrong with the source; `None`: it tells of changes.
+    pub fn source(&self) -> Option<String> {
+        missing(self.healthy()).map(str::to_owned)
+    }
+
     fn ready(&self) -> (StatusCode, &'static str) {
         if self.shutdown.is_cancelled() {
             (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
@@ -73,6 +84,10 @@ impl Health {
             false => (StatusCode::OK, "ok\n"),
         }
     }
+}
+
+fn missing((status, text): (StatusCode, &'static str)) -> Option<&'static str> {
+    (status != StatusCode::OK).then(|| text.trim_end())
 }
 
 /// Serves until `shutdown`.
@@ -119,7 +134,10 @@ fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Re
         return response;
     }
     match request.uri().path() {
-        "/ready" => text(health.ready()),
+        "/ready" => {
+            let (status, text) = health.ready();
+            plain(status, text.to_owned() + &age(&metrics.link, Instant::now()))
+        }
         "/healthz" => text(health.healthy()),
         "/metrics" => {
             let mut response = plain(StatusCode::OK, metrics.render());
@@ -128,6 +146,14 @@ fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Re
         }
         _ => text((StatusCode::NOT_FOUND, "there are /metrics, /ready and /healthz\n")),
     }
+}
+
+/// What is served while the source is out of reach is still good, but people should know its age.
+pub(crate) fn age(link: &Link, now: Instant) -> String {
+    link.lost().map_or_else(String::new, |Lost { since, reason }| {
+        let seconds = now.saturating_duration_since(since).as_secs();
+        format!("the source has been out of reach for {seconds} s, what is served is that old: {reason}\n")
+    })
 }
 
 fn text((status, body): (StatusCode, &'static str)) -> Response<String> {

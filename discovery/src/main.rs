@@ -4,17 +4,25 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Parser;
 use evenkeel_discovery::app::App;
+use evenkeel_discovery::certificates::CertificatesArgs;
+use evenkeel_discovery::cli::{self, Cli, Command};
 use evenkeel_discovery::config::{Args, Config, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match start(&args) {
+    let Cli { serve, command } = Cli::parse();
+    let done = match command {
+        None => start(&serve),
+        Some(Command::Certificates(certificates)) => self::certificates(&serve, &certificates),
+        Some(Command::Ask(question)) => return cli::main(question),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("evenkeel-discovery: {error:#}");
@@ -31,6 +39,20 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(run(&config))
+}
+
+fn certificates(args: &Args, certificates: &CertificatesArgs) -> anyhow::Result<()> {
+    log(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let report = runtime.block_on(async {
+        let client = kube::Client::try_default().await.context("cannot tell how to reach the API server")?;
+        anyhow::Ok(evenkeel_discovery::certificates::run(client, certificates, SystemTime::now()).await?)
+    })?;
+    print!("{report}");
+    Ok(())
 }
 
 fn log(args: &Args) -> anyhow::Result<()> {
@@ -53,8 +75,13 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => false,
         () = app.failed() => true,
     };
-    tracing::info!("shutting down");
-    app.shutdown().await;
+    tracing::info!("shutting down; clients are sent to other replicas first");
+    tokio::select! {
+        () = app.shutdown() => {}
+        // Whoever asks twice does not want to wait until clients have moved.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     anyhow::ensure!(!failed, "the ADS server has ended by itself; the log says why");
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! What the service counts about itself.
 //!
 //! Registered once; the parts get label-bound handles. What must always be true: labels have few values that we choose,
-//! never a client's or a user's words.
+//! never a client's or a user's words, except for names of Services and zones, of which there is a bound (`watched`).
 
 use std::sync::Arc;
 
@@ -12,17 +12,28 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Registry as MetricRegistry, Unit};
 
 use crate::fault::{FaultBook, FaultKind};
+use crate::link::Link;
+use crate::registry::Registry;
+use crate::serve::Loads;
+
+mod transport;
+mod watched;
+
+pub use self::transport::TransportMetrics;
+use self::watched::Watched;
 
 /// All metrics and the registry that prints them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: Arc<Registry>,
+    registry: Arc<MetricRegistry>,
     /// Objects in the index.
     objects: Family<KindLabel, Gauge>,
     faults: Family<KindLabel, Gauge>,
+    /// Whether the source is there.
+    pub link: Link,
     /// The revision that is served.
     pub revision: Gauge,
     /// From a batch of changes to the snapshot that holds them, in seconds.
@@ -39,6 +50,10 @@ pub struct Metrics {
     pub removals: Family<TypeLabel, Counter>,
     /// Requests that rejected something.
     pub rejections: Family<TypeLabel, Counter>,
+    /// Streams that were ended because their client did not read.
+    pub slow_clients: Counter,
+    /// Connections, TLS and tokens.
+    pub transport: TransportMetrics,
 }
 
 /// A label with a kind.
@@ -64,12 +79,18 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers everything, for a service without clients.
     pub fn new() -> Self {
+        Self::watching(Registry::default(), Loads::default())
+    }
+
+    /// Registers everything; who is connected and what they report is read when metrics are.
+    pub fn watching(clients: Registry, loads: Loads) -> Self {
         let mut metrics = Self {
             registry: Arc::default(),
             objects: Family::default(),
             faults: Family::default(),
+            link: Link::default(),
             revision: Gauge::default(),
             // 0.1 ms to 3.3 s: the target is that a change is published within milliseconds.
             publish_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
@@ -79,8 +100,11 @@ impl Metrics {
             resources: Family::default(),
             removals: Family::default(),
             rejections: Family::default(),
+            slow_clients: Counter::default(),
+            transport: TransportMetrics::default(),
         };
-        let mut registry = Registry::with_prefix("evenkeel_discovery");
+        let mut registry = MetricRegistry::with_prefix("evenkeel_discovery");
+        registry.register_collector(Box::new(Watched { registry: clients, loads }));
         registry.register("objects", "Objects in the index", metrics.objects.clone());
         registry.register("faults", "Faults in the input that stand now", metrics.faults.clone());
         registry.register("revision", "Revision of the snapshot that is served", metrics.revision.clone());
@@ -96,6 +120,13 @@ impl Metrics {
         registry.register("resources_sent", "Resources in responses", metrics.resources.clone());
         registry.register("removals_sent", "Removed names in responses", metrics.removals.clone());
         registry.register("rejections", "Requests that rejected resources", metrics.rejections.clone());
+        registry.register(
+            "slow_clients",
+            "Streams ended because their client did not read",
+            metrics.slow_clients.clone(),
+        );
+        metrics.transport.register(&mut registry);
+        registry.register_collector(Box::new(metrics.link.clone()));
         metrics.registry = Arc::new(registry);
         metrics.set_faults(&FaultBook::default());
         metrics
@@ -132,10 +163,15 @@ impl Metrics {
 impl TypeLabel {
     /// The label of a type URL.
     pub fn of(type_url: &str) -> Self {
-        use evenkeel_xds::type_url::{CLUSTER_LOAD_ASSIGNMENT, SERVICE};
+        use evenkeel_xds::type_url::{
+            CLUSTER, CLUSTER_LOAD_ASSIGNMENT, LISTENER, ROUTE_CONFIGURATION, SERVICE,
+        };
         let resource = match type_url {
             SERVICE => "service",
+            CLUSTER => "cluster",
             CLUSTER_LOAD_ASSIGNMENT => "endpoints",
+            LISTENER => "listener",
+            ROUTE_CONFIGURATION => "route",
             _ => "other",
         };
         Self { resource }
@@ -149,7 +185,7 @@ mod tests {
 
     #[test]
     fn faults_are_counted_by_kind_and_return_to_zero() {
-        let (metrics, mut book) = (Metrics::new(), FaultBook::default());
+        let (metrics, book) = (Metrics::new(), FaultBook::default());
         book.replace(Origin::File("a".into()), vec![Fault::new(FaultKind::Syntax, "x")]);
         metrics.set_faults(&book);
         assert!(metrics.render().contains("evenkeel_discovery_faults{kind=\"syntax\"} 1"));

@@ -9,6 +9,7 @@
 //! form and reported as having no effect, so that nobody believes otherwise.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use evenkeel_proto::discovery::{Balance, Strategy, ZonePolicy};
 
@@ -26,16 +27,14 @@ pub const MAX_WEIGHT: u32 = 1000;
 
 const STRATEGY: &str = "evenkeel.io/strategy";
 const ZONE: &str = "evenkeel.io/zone";
+/// The annotation that names the pod label by which endpoints are told apart.
+pub const SUBSET_LABEL: &str = "evenkeel.io/subset-label";
+/// The annotation that names the cluster whose endpoints serve when there are none here.
+pub const FALLBACK: &str = "evenkeel.io/fallback";
 
 /// Annotations that are defined, but on which this version does not act.
-const LATER: [&str; 6] = [
-    "evenkeel.io/subset-label",
-    "evenkeel.io/hash-on",
-    "evenkeel.io/fallback",
-    "evenkeel.io/outlier",
-    "evenkeel.io/retry",
-    "evenkeel.io/slow-start",
-];
+const LATER: [&str; 4] =
+    ["evenkeel.io/hash-on", "evenkeel.io/outlier", "evenkeel.io/retry", "evenkeel.io/slow-start"];
 
 const BALANCES: [(&str, Balance); 2] = [("connection", Balance::Connection), ("request", Balance::Request)];
 const STRATEGIES: [(&str, Strategy); 7] = [
@@ -51,7 +50,7 @@ const ZONES: [(&str, ZonePolicy); 3] =
     [("prefer", ZonePolicy::Prefer), ("strict", ZonePolicy::Strict), ("ignore", ZonePolicy::Ignore)];
 
 /// How an opted-in Service is balanced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Per connection or per request.
     pub balance: Balance,
@@ -59,6 +58,10 @@ pub struct Options {
     pub strategy: Strategy,
     /// What the client's zone means.
     pub zone: ZonePolicy,
+    /// Key of the pod label whose value is an endpoint's subset.
+    pub subset_label: Option<Arc<str>>,
+    /// Name of the cluster whose endpoints come behind all of ours.
+    pub fallback: Option<Arc<str>>,
 }
 
 /// Keys and values as Kubernetes keeps labels and annotations.
@@ -71,7 +74,7 @@ pub fn parse(
     object: &str,
     labels: &Pairs,
     annotations: &Pairs,
-    last: Option<Options>,
+    last: Option<&Options>,
 ) -> (Option<Options>, Vec<Fault>) {
     let mut faults = unknown_keys(object, labels, annotations);
     let annotation = |key| annotations.get(key).map(|value| (key, value.as_str()));
@@ -79,6 +82,8 @@ pub fn parse(
     let zone = choose(object, "annotation", annotation(ZONE), &ZONES, &mut faults);
     let label = labels.get(BALANCE).map(|value| (BALANCE, value.as_str()));
     let balance = choose(object, "label", label, &BALANCES, &mut faults);
+    let subset = word(object, annotation(SUBSET_LABEL), &mut faults);
+    let fallback = word(object, annotation(FALLBACK), &mut faults);
 
     let balance = match balance {
         Field::Absent => None,
@@ -89,6 +94,8 @@ pub fn parse(
         balance,
         strategy: strategy.or(last.map(|last| last.strategy), Strategy::LeastRequest),
         zone: zone.or(last.map(|last| last.zone), ZonePolicy::Prefer),
+        subset_label: subset.or(last.map(|last| last.subset_label.clone()), None),
+        fallback: fallback.or(last.map(|last| last.fallback.clone()), None),
     });
     if options.is_some() {
         faults.extend(without_effect(object, annotations));
@@ -158,8 +165,21 @@ fn choose<T: Copy>(
     Field::Bad
 }
 
+/// A value that is a name of the user's, checked for form.
+fn word(object: &str, pair: Option<(&str, &str)>, faults: &mut Vec<Fault>) -> Field<Option<Arc<str>>> {
+    let Some((key, value)) = pair else { return Field::Absent };
+    match check_form(key, value) {
+        Ok(()) => Field::Good(Some(value.into())),
+        Err(allowed) => {
+            let what = format!("{object}: annotation {key} is {value:?}; allowed: {allowed}");
+            faults.push(Fault::new(FaultKind::Option, what));
+            Field::Bad
+        }
+    }
+}
+
 fn unknown_keys(object: &str, labels: &Pairs, annotations: &Pairs) -> Vec<Fault> {
-    let known: Vec<&str> = [STRATEGY, ZONE].into_iter().chain(LATER).collect();
+    let known: Vec<&str> = [STRATEGY, ZONE, SUBSET_LABEL, FALLBACK].into_iter().chain(LATER).collect();
     let mut faults = Vec::new();
     let mut unknown = |text: String| faults.push(Fault::new(FaultKind::UnknownKey, text));
     for key in labels.keys().filter(|key| key.starts_with(PREFIX) && *key != BALANCE) {
@@ -207,8 +227,10 @@ fn check_form(key: &str, value: &str) -> Result<(), &'static str> {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte))
     };
     match key {
-        "evenkeel.io/subset-label" => good(word(value), "the key of a pod label"),
-        "evenkeel.io/fallback" => good(word(value), "the name of a configured remote cluster"),
+        SUBSET_LABEL => {
+            good(is_label_key(value), "the key of a pod label, such as shard or example.com/shard")
+        }
+        FALLBACK => good(word(value), "the name of a cluster given by --fallback"),
         "evenkeel.io/hash-on" => good(
             value == "source-ip" || value.strip_prefix("header:").is_some_and(word),
             "header:NAME, source-ip",
@@ -222,109 +244,21 @@ fn check_form(key: &str, value: &str) -> Result<(), &'static str> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OBJECT: &str = "Service demo/web";
-
-    fn pairs(list: &[(&str, &str)]) -> Pairs {
-        list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    }
-
-    fn messages(faults: &[Fault]) -> Vec<&str> {
-        faults.iter().map(|fault| fault.message.as_str()).collect()
-    }
-
-    #[test]
-    fn a_service_without_the_label_is_untouched() {
-        assert_eq!(parse(OBJECT, &pairs(&[("app", "web")]), &pairs(&[]), None), (None, vec![]));
-    }
-
-    #[test]
-    fn every_option_has_a_default() {
-        let (options, faults) = parse(OBJECT, &pairs(&[(BALANCE, "request")]), &pairs(&[]), None);
-        let expected =
-            Options { balance: Balance::Request, strategy: Strategy::LeastRequest, zone: ZonePolicy::Prefer };
-        assert_eq!((options, faults), (Some(expected), vec![]));
-    }
-
-    #[test]
-    fn an_unknown_label_value_names_object_key_value_and_what_is_allowed() {
-        let (options, faults) = parse(OBJECT, &pairs(&[(BALANCE, "requests")]), &pairs(&[]), None);
-        assert_eq!(options, None, "never was good: not opted in");
-        assert_eq!(
-            messages(&faults),
-            ["Service demo/web: label evenkeel.io/balance is \"requests\"; allowed: connection, request"]
-        );
-    }
-
-    #[test]
-    fn the_last_good_value_stays_when_a_value_goes_bad() {
-        let last =
-            Options { balance: Balance::Connection, strategy: Strategy::PeakEwma, zone: ZonePolicy::Strict };
-        let annotations = pairs(&[(STRATEGY, "fastest"), (ZONE, "near")]);
-        let (options, faults) = parse(OBJECT, &pairs(&[(BALANCE, "")]), &annotations, Some(last));
-        assert_eq!(options, Some(last));
-        assert_eq!(faults.len(), 3);
-    }
-
-    #[test]
-    fn an_annotation_that_goes_away_returns_to_its_default() {
-        let last =
-            Options { balance: Balance::Connection, strategy: Strategy::PeakEwma, zone: ZonePolicy::Strict };
-        let (options, _) = parse(OBJECT, &pairs(&[(BALANCE, "connection")]), &pairs(&[]), Some(last));
-        let options = options.unwrap();
-        assert_eq!((options.strategy, options.zone), (Strategy::LeastRequest, ZonePolicy::Prefer));
-        assert_eq!(
-            parse(OBJECT, &pairs(&[]), &pairs(&[]), Some(last)).0,
-            None,
-            "removing the label opts out"
-        );
-    }
-
-    #[test]
-    fn keys_that_do_not_exist_or_are_in_the_wrong_place_are_faults() {
-        let labels = pairs(&[("evenkeel.io/balanec", "request"), (ZONE, "strict")]);
-        let annotations = pairs(&[(BALANCE, "request"), ("evenkeel.io/zones", "strict")]);
-        let (options, faults) = parse(OBJECT, &labels, &annotations, None);
-        assert_eq!(options, None);
-        let text = messages(&faults).join("\n");
-        assert!(
-            text.contains("label evenkeel.io/balanec does not exist; the only label is evenkeel.io/balance")
-        );
-        assert!(text.contains("evenkeel.io/zone is a label here, but it must be an annotation"));
-        assert!(text.contains("evenkeel.io/balance is an annotation here, but it must be a label"));
-        assert!(
-            text.contains("annotation evenkeel.io/zones does not exist; there are: evenkeel.io/strategy")
-        );
-        assert!(faults.iter().all(|fault| fault.kind == FaultKind::UnknownKey));
-    }
-
-    #[test]
-    fn an_annotation_on_which_nobody_acts_yet_says_so() {
-        let annotations = pairs(&[("evenkeel.io/hash-on", "header:x-user"), ("evenkeel.io/retry", "often")]);
-        let (_, faults) = parse(OBJECT, &pairs(&[(BALANCE, "request")]), &annotations, None);
-        assert_eq!(faults[0].kind, FaultKind::NoEffect);
-        assert!(faults[1].message.ends_with("is \"often\"; allowed: a list such as key=value,key=value"));
-    }
-
-    #[test]
-    fn a_weight_of_zero_is_a_fault_and_the_last_good_weight_stays() {
-        let object = "EndpointSlice demo/web-1";
-        let (weight, faults) = parse_weight(object, &pairs(&[(WEIGHT, "0")]), Some(7));
-        assert_eq!(weight, 7);
-        assert_eq!(
-            messages(&faults),
-            [
-                "EndpointSlice demo/web-1: annotation evenkeel.io/weight is \"0\"; allowed: a whole number from 1 to \
-              1000 (weight 7 stays in force; to take endpoints out, make them not ready)"
-            ]
-        );
-        for bad in ["1001", "-1", "1.5", "", "ten"] {
-            assert_eq!(parse_weight(object, &pairs(&[(WEIGHT, bad)]), None).0, 1, "{bad}");
-        }
-        assert_eq!(parse_weight(object, &pairs(&[(WEIGHT, "1000")]), Some(7)), (1000, vec![]));
-        assert_eq!(parse_weight(object, &pairs(&[]), Some(7)), (1, vec![]));
+/// The syntax of label keys: an optional DNS prefix with a slash, then a name of up to 63 characters.
+fn is_label_key(key: &str) -> bool {
+    let alphanumeric = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let formed = |text: &str, longest: usize, marks: &[u8]| {
+        let bytes = text.as_bytes();
+        bytes.len() <= longest
+            && alphanumeric(bytes.first())
+            && alphanumeric(bytes.last())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || marks.contains(byte))
+    };
+    match key.split_once('/') {
+        Some((prefix, name)) => formed(prefix, 253, b"-.") && formed(name, 63, b"-_."),
+        None => formed(key, 63, b"-_."),
     }
 }
+
+#[cfg(test)]
+mod tests;

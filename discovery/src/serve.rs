@@ -1,34 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ADS over gRPC: one task per stream around `evenkeel_xds::DeltaSession`.
+//! ADS over gRPC: one task per stream, of either variant, around `evenkeel_xds::Session`.
 //!
 //! What must always be true: a stream is answered only once the first sync is complete, so nobody sees an empty world; a
-//! slow client makes its own task wait, never the publisher or another client; on shutdown every stream ends with
-//! UNAVAILABLE, which clients treat as "connect again".
+//! slow client makes its own task wait, never the publisher or another client; a stream whose connection is sent away ends
+//! with UNAVAILABLE, which clients treat as "connect again".
 //!
-//! Deliberately not here: the protocol's rules, and TLS.
+//! Deliberately not here: the protocol's rules.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
-use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::Status;
+use tonic::service::Routes;
 
 use crate::metrics::Metrics;
+use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
+mod access;
+mod client;
+mod codec;
+mod connection;
+mod drain;
+mod handshake;
+mod health;
 mod listener;
+mod lrs;
+mod peers;
+mod service;
 mod stream;
 
+pub use self::access::{Access, AccessError};
+pub use self::connection::Peer;
 pub use self::listener::{Listener, serve};
+pub use self::lrs::Loads;
+use self::lrs::Lrs;
 
 /// Streams that may be open. A node has one; the target is 5 000 nodes.
 const MAX_STREAMS: usize = 10_000;
@@ -49,54 +57,29 @@ pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
 pub struct Ads {
     snapshots: Snapshots,
     metrics: Metrics,
-    shutdown: CancellationToken,
     places: Arc<Semaphore>,
+    registry: Registry,
+    loads: Loads,
 }
 
 // === impl Ads ===
 
 impl Ads {
-    /// A service that serves these snapshots until `shutdown`.
-    pub fn new(snapshots: Snapshots, metrics: Metrics, shutdown: CancellationToken) -> Self {
-        Self { snapshots, metrics, shutdown, places: Arc::new(Semaphore::new(MAX_STREAMS)) }
+    /// A service that serves these snapshots.
+    pub fn new(snapshots: Snapshots, metrics: Metrics, registry: Registry, loads: Loads) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_STREAMS));
+        Self { snapshots, metrics, places, registry, loads }
     }
 
-    fn into_server(self) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(self)
-            .max_decoding_message_size(MAX_REQUEST_BYTES)
-            .max_encoding_message_size(usize::MAX)
+    /// All that is served to clients: ADS, load reports, health. Health says that nothing is served from `draining` on.
+    pub async fn into_routes(self, draining: &CancellationToken) -> Routes {
+        let health = health::service(self.snapshots.clone(), draining.clone()).await;
+        Routes::new(health).add_service(Lrs::new(&self).into_server()).add_service(self)
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
         let full =
             |_| Status::resource_exhausted(format!("{MAX_STREAMS} streams are open, which is the limit"));
         self.places.clone().try_acquire_owned().map_err(full)
-    }
-}
-
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        _: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented(
-            "state-of-the-world xDS is not served yet; use the incremental variant \
-             (DeltaAggregatedResources; in Envoy: api_type DELTA_GRPC)",
-        ))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let place = self.place()?;
-        let responses = stream::start(request.into_inner(), self, place);
-        Ok(Response::new(Box::pin(responses)))
     }
 }

@@ -2,21 +2,30 @@
 //! What is served: one immutable snapshot per revision.
 //!
 //! A snapshot shares everything that has not changed with the one before it, including resources that have been encoded
-//! already: a change to one Service encodes that Service only. A cluster is encoded when the first client of an
-//! [`Audience`] asks, then shared. Snapshots remember what the last revisions changed, so that a stream that is up to
-//! date looks at those names only.
+//! already: a change to one Service costs what that Service has, however many there are, and encodes that Service only.
+//! A resource is encoded when the first client that sees it asks, then shared. Snapshots remember what the last
+//! revisions changed, so that a stream that is up to date looks at those names only.
 //!
 //! Deliberately not here: who is connected, and what they hold (`evenkeel-xds`).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+mod changed;
+mod client;
+mod published;
 
-use evenkeel_proto::discovery::ZonePolicy;
-use evenkeel_xds::{ClusterName, EncodedResource, ResourceSource, type_url};
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
 
+use evenkeel_xds::EncodedResource;
+use imbl::OrdMap;
+
+pub use self::changed::Names;
+pub use self::client::ClientView;
+
+use self::changed::Changed;
+use self::published::{Cluster, Published};
 use crate::source::ObjectKey;
-use crate::translate::{self, Audience};
-use crate::view::{PortView, ServiceView};
+use crate::translate;
+use crate::view::{PortView, ServiceView, Zones};
 
 /// How many revisions a stream may be behind and still be told only what changed. A stream falls behind when its client
 /// is slow; comparing everything is then no worse than telling it of hundreds of revisions.
@@ -26,51 +35,15 @@ const REMEMBERED: usize = 64;
 #[derive(Debug, Default)]
 pub struct Snapshot {
     revision: u64,
-    services: BTreeMap<Arc<str>, Arc<Published>>,
+    /// By `NAMESPACE/NAME`.
+    services: OrdMap<Arc<str>, Arc<Published>>,
+    /// The clusters of all Services by their names.
+    clusters: OrdMap<Arc<str>, Arc<Cluster>>,
+    zones: Zones,
+    /// The gateway's routes, once somebody has asked for them. Shared until a port comes or goes.
+    gateway: Arc<OnceLock<EncodedResource>>,
     /// Newest last; each revision's changed names.
     recent: VecDeque<Arc<Changed>>,
-}
-
-/// What one revision changed.
-#[derive(Debug, Default)]
-pub struct Changed {
-    revision: u64,
-    /// Names of Service resources: changed, new or gone.
-    services: BTreeSet<Arc<str>>,
-    /// Names of clusters: changed, new or gone.
-    clusters: BTreeSet<Arc<str>>,
-}
-
-/// Names to look at, by type.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// Service resources.
-    pub services: Vec<Arc<str>>,
-    /// Clusters.
-    pub clusters: Vec<Arc<str>>,
-}
-
-/// One Service: its resource and its clusters.
-#[derive(Debug)]
-struct Published {
-    resource: EncodedResource,
-    clusters: Vec<Arc<Cluster>>,
-}
-
-/// One cluster and the variants of it that have been asked for.
-#[derive(Debug)]
-struct Cluster {
-    name: Arc<str>,
-    policy: ZonePolicy,
-    view: PortView,
-    encoded: Mutex<Vec<(Audience, EncodedResource)>>,
-}
-
-/// A snapshot as clients in one zone see it.
-#[derive(Clone, Debug)]
-pub struct ZoneView {
-    snapshot: Arc<Snapshot>,
-    zone: Arc<str>,
 }
 
 // === impl Snapshot ===
@@ -91,28 +64,61 @@ impl Snapshot {
         self.services.is_empty()
     }
 
-    /// The next revision, with these Services replaced (`None`: gone). `None` if nothing would differ.
+    /// The zone of a Node; `None`: it is not known, or has none.
+    pub fn zone_of_node(&self, node: &str) -> Option<&Arc<str>> {
+        self.zones.get(node)
+    }
+
+    /// Names of all Services and their `Service` resources, in order.
+    pub fn services(&self) -> impl Iterator<Item = (&Arc<str>, &EncodedResource)> {
+        self.services.iter().map(|(name, published)| (name, &published.resource))
+    }
+
+    /// The ports of a Service (`NAMESPACE/NAME`) with their endpoints; empty if it is not served.
+    pub fn ports(&self, service: &str) -> impl Iterator<Item = &PortView> {
+        let published = self.services.get(service).into_iter();
+        published.flat_map(|published| published.clusters.iter().map(|cluster| &cluster.view))
+    }
+
+    /// Whether a cluster of this name is served.
+    pub fn serves(&self, cluster: &str) -> bool {
+        self.clusters.contains_key(cluster)
+    }
+
+    /// The next revision, with these Services replaced (`None`: gone) and Nodes in these zones. `None` if nothing would
+    /// differ. Costs what the updates cost; the rest is shared.
     #[must_use]
-    pub fn with(&self, updates: impl IntoIterator<Item = (ObjectKey, Option<ServiceView>)>) -> Option<Self> {
-        let mut services = self.services.clone();
-        let mut changed = Changed { revision: self.revision + 1, ..Changed::default() };
+    pub fn with(
+        &self,
+        updates: impl IntoIterator<Item = (ObjectKey, Option<ServiceView>)>,
+        zones: &Zones,
+    ) -> Option<Self> {
+        let (mut services, mut clusters) = (self.services.clone(), self.clusters.clone());
+        let mut changed = Changed::new(self.revision + 1);
         for (key, view) in updates {
             let name: Arc<str> = key.to_string().into();
             let old = services.get(&name).cloned();
-            let new = view.map(|view| Arc::new(Published::new(&view, old.as_deref())));
+            let new = view.map(|view| Arc::new(Published::new(view, old.as_deref())));
             changed.note(&name, old.as_deref(), new.as_deref());
+            for cluster in old.iter().flat_map(|old| &old.clusters) {
+                clusters.remove(&cluster.name);
+            }
+            for cluster in new.iter().flat_map(|new| &new.clusters) {
+                clusters.insert(cluster.name.clone(), cluster.clone());
+            }
             match new {
                 Some(new) => services.insert(name, new),
                 None => services.remove(&name),
             };
         }
-        if changed.services.is_empty() && changed.clusters.is_empty() {
+        if changed.is_empty() && (self.zones.ptr_eq(zones) || self.zones == *zones) {
             return None;
         }
+        let gateway = if changed.gateway { Arc::default() } else { self.gateway.clone() };
         let skip = (self.recent.len() + 1).saturating_sub(REMEMBERED);
         let mut recent: VecDeque<_> = self.recent.iter().skip(skip).cloned().collect();
         recent.push_back(Arc::new(changed));
-        Some(Self { revision: self.revision + 1, services, recent })
+        Some(Self { revision: self.revision + 1, services, clusters, zones: zones.clone(), gateway, recent })
     }
 
     /// Names that changed after `revision`. `None`: too long ago to know, look at everything.
@@ -121,111 +127,13 @@ impl Snapshot {
         if behind > self.recent.len() {
             return None;
         }
-        let newer = || self.recent.iter().filter(|changed| changed.revision > revision);
-        let services: BTreeSet<_> = newer().flat_map(|changed| changed.services.iter().cloned()).collect();
-        let clusters: BTreeSet<_> = newer().flat_map(|changed| changed.clusters.iter().cloned()).collect();
-        Some(Names { services: services.into_iter().collect(), clusters: clusters.into_iter().collect() })
+        let newer = self.recent.iter().filter(|changed| changed.revision > revision);
+        Some(Names::of(newer.map(|changed| &**changed)))
     }
 
-    fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
-        let parsed: ClusterName = name.parse().ok()?;
-        let service = ObjectKey::new(parsed.namespace, parsed.service).to_string();
-        self.services.get(service.as_str())?.clusters.iter().find(|cluster| &*cluster.name == name)
-    }
-}
-
-// === impl Changed ===
-
-impl Changed {
-    fn note(&mut self, name: &Arc<str>, old: Option<&Published>, new: Option<&Published>) {
-        if old.map(|old| &old.resource) != new.map(|new| &new.resource) {
-            self.services.insert(name.clone());
-        }
-        let of = |published: Option<&Published>| -> BTreeMap<Arc<str>, Arc<Cluster>> {
-            let clusters = published.into_iter().flat_map(|published| &published.clusters);
-            clusters.map(|cluster| (cluster.name.clone(), cluster.clone())).collect()
-        };
-        let (old, new) = (of(old), of(new));
-        for name in old.keys().chain(new.keys()) {
-            let same =
-                matches!((old.get(name), new.get(name)), (Some(old), Some(new)) if Arc::ptr_eq(old, new));
-            if !same {
-                self.clusters.insert(name.clone());
-            }
-        }
-    }
-}
-
-// === impl Published ===
-
-impl Published {
-    /// Takes over from `old` what is equal, encoded variants included.
-    fn new(view: &ServiceView, old: Option<&Self>) -> Self {
-        let policy = view.options.zone;
-        let cluster = |port: &PortView| {
-            let same = |cluster: &&Arc<Cluster>| cluster.policy == policy && cluster.view == *port;
-            match old.and_then(|old| old.clusters.iter().find(same)) {
-                Some(old) => old.clone(),
-                None => Arc::new(Cluster {
-                    name: port.port.cluster.as_str().into(),
-                    policy,
-                    view: port.clone(),
-                    encoded: Mutex::default(),
-                }),
-            }
-        };
-        Self { resource: translate::service(view), clusters: view.ports.iter().map(cluster).collect() }
-    }
-}
-
-// === impl Cluster ===
-
-impl Cluster {
-    fn resource(&self, zone: &Arc<str>) -> EncodedResource {
-        let audience = translate::audience(self.policy, zone, &self.view.endpoints);
-        // A panic while encoding cannot leave the list half written, so poisoning means nothing here.
-        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, resource)) = encoded.iter().find(|(known, _)| *known == audience) {
-            return resource.clone();
-        }
-        let resource = translate::assignment(&self.view, &audience);
-        encoded.push((audience, resource.clone()));
-        resource
-    }
-}
-
-// === impl ZoneView ===
-
-impl ZoneView {
-    /// The snapshot as clients in `zone` (empty: unknown) see it.
-    pub fn new(snapshot: Arc<Snapshot>, zone: Arc<str>) -> Self {
-        Self { snapshot, zone }
-    }
-
-    /// The snapshot behind the view.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
-}
-
-impl ResourceSource for ZoneView {
-    fn get(&self, type_url: &str, name: &str) -> Option<EncodedResource> {
-        match type_url {
-            type_url::SERVICE => Some(self.snapshot.services.get(name)?.resource.clone()),
-            type_url::CLUSTER_LOAD_ASSIGNMENT => Some(self.snapshot.cluster(name)?.resource(&self.zone)),
-            _ => None,
-        }
-    }
-
-    fn for_each(&self, type_url: &str, visit: &mut dyn FnMut(&EncodedResource)) {
-        let services = self.snapshot.services.values();
-        match type_url {
-            type_url::SERVICE => services.for_each(|published| visit(&published.resource)),
-            type_url::CLUSTER_LOAD_ASSIGNMENT => services
-                .flat_map(|published| &published.clusters)
-                .for_each(|cluster| visit(&cluster.resource(&self.zone))),
-            _ => {}
-        }
+    fn gateway_routes(&self) -> EncodedResource {
+        let routes = || self.services.values().flat_map(|published| &published.routes);
+        self.gateway.get_or_init(|| translate::gateway_routes(routes())).clone()
     }
 }
 

@@ -4,13 +4,20 @@
 //! A view is plain data, complete and ordered, so that two views of equal content are equal; translation needs nothing
 //! else. It does not know clients. An address may legitimately be in several slices for a moment, while the slice
 //! controller moves endpoints between them: equal ones merge silently, and one that is ready beats one that drains.
+//! An address that is both here and in a fallback cluster is here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evenkeel_xds::Protocol;
 
 use crate::fault::{Fault, FaultKind};
 use crate::objects::{Service, ServicePort, Slice, SliceEndpoint};
 use crate::options::Options;
+
+/// Zone by name of the Node. Persistent, because snapshots share it.
+pub type Zones = imbl::HashMap<Arc<str>, Arc<str>>;
 
 /// A Service that opted in.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +37,8 @@ pub struct ServiceView {
 pub struct PortView {
     /// The port.
     pub port: ServicePort,
+    /// The pod label that `subset` of each endpoint is the value of, if the Service asks for subsets.
+    pub subset_label: Option<Arc<str>>,
     /// Sorted by address; no address twice.
     pub endpoints: Vec<Endpoint>,
 }
@@ -39,92 +48,175 @@ pub struct PortView {
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Name of the fallback cluster that it is in; empty: ours.
+    pub region: Arc<str>,
     /// Its zone; empty if unknown.
-    pub zone: String,
+    pub zone: Arc<str>,
     /// Name of its Node, or empty.
-    pub node: String,
+    pub node: Arc<str>,
     /// Name of its Pod, or empty.
-    pub pod: String,
+    pub pod: Arc<str>,
+    /// Its Pod's value of the subset label, if it has one.
+    pub subset: Option<Arc<str>>,
     /// Terminating, but still serving.
     pub draining: bool,
     /// 1 to [`crate::options::MAX_WEIGHT`].
     pub weight: u32,
 }
 
-/// Merges a Service with its slices. `None`: not opted in. Slices come in a stable order.
-pub fn resolve(
-    service: &Service,
-    slices: &[&Slice],
-    zones: &HashMap<String, String>,
-    mut faults: Vec<Fault>,
-) -> Option<ServiceView> {
-    let options = service.options?;
-    let ports = service
-        .ports
-        .iter()
-        .map(|port| PortView {
-            port: port.clone(),
-            endpoints: endpoints(service, port, slices, zones, &mut faults),
-        })
-        .collect();
-    faults.sort();
-    faults.dedup();
-    Some(ServiceView { service: service.clone(), options, ports, faults })
+/// The slices of a Service in one cluster, in a stable order.
+#[derive(Clone, Debug)]
+pub struct Slices<'a> {
+    /// The slices.
+    pub slices: Vec<&'a Slice>,
+    /// Where that cluster's Nodes are.
+    pub zones: &'a Zones,
 }
 
-fn endpoints(
-    service: &Service,
-    port: &ServicePort,
-    slices: &[&Slice],
-    zones: &HashMap<String, String>,
-    faults: &mut Vec<Fault>,
-) -> Vec<Endpoint> {
-    let name = (port.name.clone(), port.protocol);
-    let mut merged: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
+/// The same Service in a fallback cluster.
+#[derive(Clone, Debug)]
+pub struct Abroad<'a> {
+    /// The cluster's name.
+    pub cluster: &'a Arc<str>,
+    /// What is there.
+    pub places: Slices<'a>,
+}
+
+/// All that a view is made of.
+pub struct Ask<'a> {
+    /// The Service.
+    pub service: Service,
+    /// Its options.
+    pub options: Options,
+    /// Its slices.
+    pub home: Slices<'a>,
+    /// The same Service in its fallback cluster, if it has one.
+    pub abroad: Option<Abroad<'a>>,
+    /// The subset of a Pod by its name.
+    pub subset: &'a dyn Fn(&str) -> Option<Arc<str>>,
+}
+
+type Merged = BTreeMap<SocketAddr, Endpoint>;
+
+/// Merges a Service with its slices. `faults` are those known before.
+pub fn resolve(ask: Ask<'_>, mut faults: Vec<Fault>) -> ServiceView {
+    let ports = ask.service.ports.iter().map(|port| resolve_port(&ask, port, &mut faults)).collect();
+    faults.sort();
+    faults.dedup();
+    ServiceView { service: ask.service, options: ask.options, ports, faults }
+}
+
+fn resolve_port(ask: &Ask<'_>, port: &ServicePort, faults: &mut Vec<Fault>) -> PortView {
+    let mut merged = Merged::new();
+    if !add_home(ask, port, &mut merged, faults)
+        && let Some(reason) = missing_port(port, &ask.home.slices)
+    {
+        faults.push(Fault::new(FaultKind::Port, format!("Service {}: {reason}", ask.service.key)));
+    }
+    if let Some(abroad) = &ask.abroad
+        && !add_abroad(ask, abroad, port, &mut merged, faults)
+        && let Some(reason) = missing_port(port, &abroad.places.slices)
+    {
+        let (cluster, key) = (abroad.cluster, &ask.service.key);
+        faults.push(Fault::new(FaultKind::Port, format!("cluster {cluster}: Service {key}: {reason}")));
+    }
+    let subset_label = ask.options.subset_label.clone();
+    PortView { port: port.clone(), subset_label, endpoints: merged.into_values().collect() }
+}
+
+/// Returns whether a slice serves the port.
+fn add_home(ask: &Ask<'_>, port: &ServicePort, merged: &mut Merged, faults: &mut Vec<Fault>) -> bool {
     let mut served = false;
-    for slice in slices {
-        let Some(number) = slice.ports.get(&name) else { continue };
+    for (slice, number) in carriers(port, &ask.home.slices) {
         served = true;
         for endpoint in &slice.endpoints {
-            let new = located(endpoint, *number, slice.weight, zones);
+            let mut new = located(endpoint, number, slice.weight, ask.home.zones);
+            if ask.options.subset_label.is_some() && !new.pod.is_empty() {
+                new.subset = (ask.subset)(&new.pod);
+            }
             match merged.get_mut(&new.address) {
-                None => {
-                    merged.insert(new.address, new);
-                }
-                Some(old) => merge(old, new, service, slice, faults),
+                None => drop(merged.insert(new.address, new)),
+                Some(old) => merge(old, new, &ask.service, slice, faults),
             }
         }
     }
-    // The slice controller's placeholder for a Service without endpoints has no ports: that is no fault.
-    let known: Vec<&str> =
-        slices.iter().flat_map(|slice| slice.ports.keys()).map(|(name, _)| name.as_str()).collect();
-    if !served && !known.is_empty() {
-        faults.push(Fault::new(FaultKind::Port, missing_port(service, port, known)));
-    }
-    merged.into_values().collect()
+    served
 }
 
-fn missing_port(service: &Service, port: &ServicePort, mut known: Vec<&str>) -> String {
+/// Returns whether a slice serves the port. What drains there is no use here.
+fn add_abroad(
+    ask: &Ask<'_>,
+    abroad: &Abroad<'_>,
+    port: &ServicePort,
+    merged: &mut Merged,
+    faults: &mut Vec<Fault>,
+) -> bool {
+    let (mut served, mut both) = (false, 0usize);
+    for (slice, number) in carriers(port, &abroad.places.slices) {
+        served = true;
+        for endpoint in slice.endpoints.iter().filter(|endpoint| !endpoint.draining) {
+            let mut new = located(endpoint, number, slice.weight, abroad.places.zones);
+            new.region = abroad.cluster.clone();
+            match merged.get(&new.address) {
+                None => drop(merged.insert(new.address, new)),
+                // While the slice controller moves it.
+                Some(old) if old.region == new.region => {}
+                Some(_) => both += 1,
+            }
+        }
+    }
+    if both > 0 {
+        let (cluster, key, number) = (abroad.cluster, &ask.service.key, port.port);
+        faults.push(Fault::new(
+            FaultKind::Duplicate,
+            format!(
+                "cluster {cluster}: Service {key}: port {number}: {both} addresses are endpoints of our own cluster as \
+                 well and are taken as ours; pods of both clusters need different addresses"
+            ),
+        ));
+    }
+    served
+}
+
+/// Slices that serve the port, with the number that it has in each: a name may mean another number in each.
+fn carriers<'a>(port: &ServicePort, slices: &'a [&'a Slice]) -> impl Iterator<Item = (&'a Slice, u16)> {
+    let name = (port.name.clone(), port.protocol);
+    slices.iter().filter_map(move |slice| Some((*slice, *slice.ports.get(&name)?)))
+}
+
+/// The slice controller's placeholder for a Service without endpoints has no ports: that is no fault.
+fn missing_port(port: &ServicePort, slices: &[&Slice]) -> Option<String> {
+    let mut known: Vec<&str> =
+        slices.iter().flat_map(|slice| slice.ports.keys()).map(|(name, _)| name.as_str()).collect();
     known.sort_unstable();
     known.dedup();
-    let protocol = match port.protocol {
-        evenkeel_xds::Protocol::Tcp => "TCP",
-        evenkeel_xds::Protocol::Udp => "UDP",
-    };
-    format!(
-        "Service {}: port {} ({protocol}) is named {:?}, and no EndpointSlice has a {protocol} port of that name; \
-         there are: {known:?}",
-        service.key, port.port, port.name
-    )
+    let protocol = protocol_name(port.protocol);
+    (!known.is_empty()).then(|| {
+        format!(
+            "port {} ({protocol}) is named {:?}, and no EndpointSlice has a {protocol} port of that name; there are: \
+             {known:?}",
+            port.port, port.name
+        )
+    })
 }
 
-fn located(endpoint: &SliceEndpoint, port: u16, weight: u32, zones: &HashMap<String, String>) -> Endpoint {
+/// As Kubernetes writes it.
+pub(crate) fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    }
+}
+
+fn located(endpoint: &SliceEndpoint, port: u16, weight: u32, zones: &Zones) -> Endpoint {
     let zone = endpoint.zone.as_ref().or_else(|| zones.get(&endpoint.node));
     Endpoint {
         address: SocketAddr::new(endpoint.address, port),
+        region: Arc::default(),
         zone: zone.cloned().unwrap_or_default(),
         node: endpoint.node.clone(),
         pod: endpoint.pod.clone(),
+        subset: None,
         draining: endpoint.draining,
         weight,
     }
@@ -132,10 +224,8 @@ fn located(endpoint: &SliceEndpoint, port: u16, weight: u32, zones: &HashMap<Str
 
 /// The same address in two slices.
 fn merge(old: &mut Endpoint, new: Endpoint, service: &Service, slice: &Slice, faults: &mut Vec<Fault>) {
-    let place = |endpoint: &Endpoint| {
-        (endpoint.zone.clone(), endpoint.node.clone(), endpoint.pod.clone(), endpoint.weight)
-    };
-    if place(old) != place(&new) {
+    let same = old.zone == new.zone && old.node == new.node && old.pod == new.pod && old.weight == new.weight;
+    if !same {
         faults.push(Fault::new(
             FaultKind::Duplicate,
             format!(

@@ -7,9 +7,11 @@ mod harness;
 
 use std::time::Instant;
 
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use evenkeel_discovery::app::{App, StartError};
-use evenkeel_discovery::config::{Config, Listen};
+use evenkeel_discovery::config::{self, AdminPlace, Config, Listen, Security};
 use evenkeel_xds::type_url::{CLUSTER_LOAD_ASSIGNMENT, SERVICE};
+use prost::Message;
 use tonic::Code;
 
 use harness::{Client, Server, cluster, names, service, slice};
@@ -191,16 +193,49 @@ async fn readiness_metrics_and_unknown_paths_are_answered() {
 }
 
 #[tokio::test]
-async fn the_state_of_the_world_variant_says_what_to_use_instead() {
+async fn a_state_of_the_world_client_is_served_the_same_and_follows_changes() {
+    use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
     use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-    let server = Server::start(&[]).await;
-    let mut client =
-        AggregatedDiscoveryServiceClient::connect(format!("http://{}", server.app.ads_address()))
-            .await
-            .unwrap();
-    let status = client.stream_aggregated_resources(tokio_stream::empty()).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().contains("DELTA_GRPC"), "{status:?}");
+    let server = Server::start(&[("web.yaml", web(&TWO_ZONES))]).await;
+    let mut delta = Client::connect(&server, "").await;
+    delta.until(both).await;
+    let address = format!("http://{}", server.app.ads_address());
+    let mut client = AggregatedDiscoveryServiceClient::connect(address).await.unwrap();
+    let (requests, receiver) = tokio::sync::mpsc::channel(16);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut request = DiscoveryRequest {
+        type_url: CLUSTER_LOAD_ASSIGNMENT.into(),
+        resource_names: vec![cluster("web"), cluster("nothing")],
+        ..Default::default()
+    };
+    requests.send(request.clone()).await.unwrap();
+    let mut responses = client.stream_aggregated_resources(stream).await.unwrap().into_inner();
+    let first = responses.message().await.unwrap().unwrap();
+    let assignment = ClusterLoadAssignment::decode(&first.resources[0].value[..]).unwrap();
+    assert_eq!((first.resources.len(), &assignment), (1, &delta.clusters[&cluster("web")]));
+
+    request.response_nonce = first.nonce;
+    request.version_info = first.version_info.clone();
+    requests.send(request).await.unwrap();
+    server.put("web.yaml", &web(&TWO_ZONES[..1]));
+    let second = responses.message().await.unwrap().unwrap();
+    let assignment = ClusterLoadAssignment::decode(&second.resources[0].value[..]).unwrap();
+    assert_eq!(assignment.endpoints.len(), 1);
+    assert_ne!(second.version_info, first.version_info);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_too_much_is_told_so_and_others_are_unharmed() {
+    let server = Server::start(&[("web.yaml", web(&TWO_ZONES))]).await;
+    let mut other = Client::connect(&server, "zone-a").await;
+    other.until(both).await;
+    let names = (0..250_000).map(|n| format!("n{n}")).collect();
+    let mut greedy = Client::subscribe(&server, CLUSTER_LOAD_ASSIGNMENT, names).await;
+    let status = greedy.receive().await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("250000 names; at most 200000"), "{status:?}");
+    server.put("web.yaml", &web(&TWO_ZONES[..1]));
+    other.until(|client| client.endpoints(&cluster("web")).len() == 1).await;
 }
 
 #[tokio::test]
@@ -211,9 +246,12 @@ async fn a_unix_socket_is_for_its_owner_and_is_removed_at_the_end() {
     // What a killed process leaves behind.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let config = Config {
-        manifests: directory.path().to_owned(),
+        source: config::Source::Manifests(directory.path().to_owned()),
+        fallbacks: vec![],
         listen: Listen::Unix(path.clone()),
         http: "127.0.0.1:0".parse().unwrap(),
+        security: Security::plaintext(),
+        admin_socket: AdminPlace::None,
     };
     let app = App::start(&config).await.unwrap();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);

@@ -62,7 +62,7 @@ impl Index {
     fn endpoints(&self) -> Vec<(String, String, bool, u32)> {
         let view = self.web().view.expect("the Service is opted in");
         let endpoints = view.ports[0].endpoints.iter();
-        endpoints.map(|e| (e.address.to_string(), e.zone.clone(), e.draining, e.weight)).collect()
+        endpoints.map(|e| (e.address.to_string(), e.zone.to_string(), e.draining, e.weight)).collect()
     }
 
     fn addresses(&self) -> Vec<String> {
@@ -98,7 +98,7 @@ fn a_labelled_service_and_its_slice_become_a_view() {
     assert_eq!(index.endpoints(), expected);
     let view = index.web().view.unwrap();
     assert_eq!(view.options.balance, Balance::Request);
-    assert_eq!(view.ports[0].port.cluster, "web.demo.svc.cluster.local:80");
+    assert_eq!(&*view.ports[0].port.cluster, "web.demo.svc.cluster.local:80");
     assert_eq!(view.ports[0].port.application, Application::Http2);
 }
 
@@ -128,7 +128,7 @@ fn what_a_port_speaks_comes_from_app_protocol_then_from_its_name() {
     let spoken: Vec<_> = view.ports.iter().map(|port| port.port.application).collect();
     use Application::{Http2, Opaque, Unspecified};
     assert_eq!(spoken, [Http2, Http2, Opaque, Http2, Unspecified, Opaque]);
-    assert_eq!(view.ports[5].port.cluster, "web.demo.svc.cluster.local:6/udp");
+    assert_eq!(&*view.ports[5].port.cluster, "web.demo.svc.cluster.local:6/udp");
 }
 
 #[test]
@@ -311,7 +311,8 @@ fn removing_objects_leaves_nothing_behind() {
     index.remove_service(&web());
     assert_eq!(index.take_dirty(), BTreeSet::from([web()]));
     assert_eq!(index.web(), Resolved { view: None, faults: vec![] });
-    assert!(index.by_service.is_empty() && index.slices.is_empty());
+    assert!(index.home.is_empty());
+    assert_eq!(index.counts().map(|(_, count)| count), [0; 7]);
 }
 
 #[test]
@@ -324,3 +325,31 @@ fn a_slice_that_changes_its_service_touches_both() {
     index.slice(moved);
     assert_eq!(index.take_dirty(), BTreeSet::from([web(), ObjectKey::new("demo", "api")]));
 }
+
+#[test]
+fn equal_content_touches_nothing() {
+    let mut index = Index::default();
+    index.service(service("grpc")).slice(slice("web-1", json!([endpoint("10.0.0.1")])));
+    index.take_dirty();
+    index.service(service("grpc")).slice(slice("web-1", json!([endpoint("10.0.0.1")])));
+    assert_eq!(index.take_dirty(), BTreeSet::new());
+}
+
+#[test]
+fn slices_without_a_service_are_counted() {
+    let mut index = Index::default();
+    let orphans =
+        |index: &Index| index.counts().iter().find(|(kind, _)| *kind == "slices_without_service").unwrap().1;
+    let mut nobodys = slice("x", json!([]));
+    nobodys["metadata"]["labels"] = json!({});
+    index.slice(slice("web-1", json!([]))).slice(slice("web-2", json!([]))).slice(nobodys.clone());
+    assert_eq!(orphans(&index), 3);
+    index.slice(nobodys).service(service("grpc")).service(service("other"));
+    assert_eq!(orphans(&index), 1);
+    index.remove_service(&web());
+    index.remove_slice(&ObjectKey::new("demo", "web-1"));
+    index.remove_slice(&ObjectKey::new("demo", "x"));
+    assert_eq!(orphans(&index), 1);
+}
+
+mod several;

@@ -1,18 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sockets for ADS: TCP or unix, bound before anything else starts, closed gracefully.
+//! Sockets for gRPC: TCP or unix, bound before anything else starts, and what comes in through them.
+//!
+//! What must always be true: accepting waits for nobody. Whatever takes time (handshakes, tokens, streams) is in a task per
+//! connection. Total and per address, connections have limits, and one over the limit is closed at once and counted.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
 
-use super::{Ads, KEEPALIVE, KEEPALIVE_ANSWER, MAX_STREAMS_PER_CONNECTION};
+use super::connection::{self, Io, Shared};
+use super::handshake::Handshakes;
+use super::peers::{Peers, Place};
+use super::{Access, drain};
 use crate::config::Listen;
+use crate::metrics::TransportMetrics;
+
+/// Connections at a time, all together. A node has one; the target is 5 000 nodes.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long to wait after accept fails, which it does when file descriptors run out; there is no event to wait for.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound socket.
 #[derive(Debug)]
@@ -81,30 +97,128 @@ impl Drop for SocketFile {
     }
 }
 
-/// Serves until the service's shutdown token is cancelled: then no connection is accepted any more, those that are open
-/// are told with GOAWAY, and this returns when they have closed.
-///
-/// # Errors
-/// When the transport fails as a whole; a single connection never does that.
-pub async fn serve(listener: Listener, ads: Ads) -> Result<(), tonic::transport::Error> {
-    let shutdown = ads.shutdown.clone();
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .add_service(ads.into_server());
-    let until = until(shutdown);
-    match listener.socket {
-        Socket::Tcp(socket) => {
-            let incoming = TcpIncoming::from(socket).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
-            server.serve_with_incoming_shutdown(incoming, until).await
+/// A connection as it comes in.
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+/// Serves until `draining`: then no connection is accepted any more, those that are open are sent away one by one over the
+/// drain time, and this returns when all have closed. Dropped, it cuts them.
+pub async fn serve(listener: Listener, routes: Routes, access: Access, draining: CancellationToken) {
+    let Access { tls, gate, connections_per_peer, drain_time, metrics } = access;
+    let handshakes = tls.map(|config| Arc::new(Handshakes::new(config, metrics.clone())));
+    let shared = Arc::new(Shared { routes: routes.prepare(), gate, metrics: metrics.clone() });
+    let (peers, places) = (Peers::new(connections_per_peer), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+    // Uniform in [0, 1), so that replicas which drain together do not send theirs away in step.
+    #[allow(clippy::cast_precision_loss)]
+    let start = (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64;
+    let mut connections = JoinSet::new();
+    let accept_all = async {
+        for number in 0.. {
+            let accepted = listener.socket.next(&mut connections).await;
+            let Ok(total) = places.clone().try_acquire_owned() else {
+                metrics.close("total_limit");
+                continue;
+            };
+            let Ok(place) = accepted.enter(&peers) else {
+                metrics.close("peer_limit");
+                continue;
+            };
+            let (shared, handshakes, draining) = (shared.clone(), handshakes.clone(), draining.clone());
+            let open = Open::new(metrics.clone());
+            connections.spawn(async move {
+                let turn = async {
+                    draining.cancelled().await;
+                    tokio::time::sleep(drain::turn(number, start, drain_time)).await;
+                };
+                accepted.serve(shared, handshakes, turn).await;
+                drop((open, total, place));
+            });
         }
-        Socket::Unix(socket, _file) => {
-            server.serve_with_incoming_shutdown(UnixListenerStream::new(socket), until).await
+    };
+    draining.run_until_cancelled(accept_all).await;
+    // Closes the socket: who connects now is told so by the kernel and goes to another replica.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+// === impl Socket ===
+
+impl Socket {
+    /// The next connection. Meanwhile, what is left of those that have ended is cleared away.
+    async fn next(&self, connections: &mut JoinSet<()>) -> Accepted {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, address) = socket.accept().await?;
+                // Messages are written whole: waiting for more would only delay them. It fails only on a dead socket.
+                stream.set_nodelay(true).ok();
+                Ok(Accepted::Tcp(stream, address))
+            }
+            Self::Unix(socket, _file) => Ok(Accepted::Unix(socket.accept().await?.0)),
         }
     }
 }
 
-async fn until(token: CancellationToken) {
-    token.cancelled().await;
+// === impl Accepted ===
+
+impl Accepted {
+    /// The place that it takes; a unix socket has no address and needs none.
+    fn enter(&self, peers: &Peers) -> Result<Option<Place>, ()> {
+        match self {
+            Self::Tcp(_, address) => peers.enter(address.ip()).map(Some).ok_or(()),
+            Self::Unix(_) => Ok(None),
+        }
+    }
+
+    async fn serve(
+        self,
+        shared: Arc<Shared>,
+        handshakes: Option<Arc<Handshakes>>,
+        turn: impl Future<Output = ()>,
+    ) {
+        let (io, address): (Io, _) = match (self, handshakes) {
+            (Self::Unix(stream), _) => (Box::new(stream), None),
+            (Self::Tcp(stream, address), None) => (Box::new(stream), Some(address)),
+            (Self::Tcp(stream, address), Some(handshakes)) => match handshakes.run(stream, address).await {
+                Some(stream) => (Box::new(stream), Some(address)),
+                None => return,
+            },
+        };
+        connection::serve(io, address, shared, turn).await;
+    }
+}
+
+// === impl Open ===
+
+/// Counts an open connection until it is dropped, however it ends.
+struct Open(TransportMetrics);
+
+impl Open {
+    fn new(metrics: TransportMetrics) -> Self {
+        metrics.connections.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
 }

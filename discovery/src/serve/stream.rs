@@ -1,41 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One ADS stream: requests and snapshots in, responses out.
+//! One ADS stream of either variant: requests and snapshots in, responses out.
 //!
-//! The channel to the transport is small and the task waits for it, so a client that does not read holds one response
-//! in memory; snapshots that pass meanwhile are skipped, and the client is told the difference to the newest.
+//! The channel to the transport is small and the task waits for it, so a client that does not read holds a few responses
+//! in memory; snapshots that pass meanwhile are skipped, and the client is told the difference to the newest. One that
+//! does not read for [`PATIENCE`] is given up: what it was told last would pin an old snapshot.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use evenkeel_xds::{DeltaSession, Limits, type_url};
+use evenkeel_xds::server::{Session, Variant};
+use evenkeel_xds::{Limits, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::client::{self, Client};
 use super::{Ads, Snapshots};
 use crate::metrics::{Metrics, TypeLabel};
-use crate::snapshot::{Snapshot, ZoneView};
+use crate::registry::{Ask, Registration};
+use crate::snapshot::{ClientView, Snapshot};
 
 /// Responses between the task and the transport.
 const WAITING_RESPONSES: usize = 1;
-/// How much of a client's words goes into the log.
-const MAX_LOGGED_CHARS: usize = 512;
+/// Size near which a response is cut. A response that a client is slow to read is memory, and there are thousands.
+const RESPONSE_BYTES: usize = 512 << 10;
+/// How long a client may not read before it is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-type Outgoing = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
+type Outgoing = mpsc::Sender<Result<Box<Response>, Status>>;
 
-/// Why a stream's task ends without a word to the client.
-struct Gone;
+/// Why a stream's task ends.
+enum End {
+    /// The client has closed its side, or the connection broke.
+    Gone,
+    /// This is told to the client, if it still reads.
+    Told(Status),
+}
 
-struct DeltaStream {
-    session: DeltaSession,
+struct AdsStream<V> {
+    session: Session<ClientView, V>,
     snapshots: Snapshots,
+    asks: mpsc::Receiver<Ask>,
+    entry: Registration,
     metrics: Metrics,
-    zone: Arc<str>,
-    client: String,
+    client: Client,
+    met: bool,
     revision: u64,
+    sender: Outgoing,
     _open: Open,
     _place: OwnedSemaphorePermit,
 }
@@ -44,139 +59,183 @@ struct DeltaStream {
 struct Open(Gauge);
 
 /// Starts the stream's task and returns what it sends.
-pub(super) fn start(
-    requests: Streaming<DeltaDiscoveryRequest>,
+pub(super) fn start<V: Variant>(
+    requests: Streaming<V::Request>,
+    peer: Option<SocketAddr>,
     ads: &Ads,
     place: OwnedSemaphorePermit,
-) -> ReceiverStream<Result<DeltaDiscoveryResponse, Status>> {
+    leave: CancellationToken,
+) -> ReceiverStream<Result<Box<Response>, Status>> {
     let (sender, receiver) = mpsc::channel(WAITING_RESPONSES);
-    let stream = DeltaStream {
-        session: DeltaSession::new(Limits::default()),
-        snapshots: ads.snapshots.clone(),
-        metrics: ads.metrics.clone(),
-        zone: "".into(),
-        client: String::new(),
-        revision: 0,
-        _open: Open::new(ads.metrics.streams.clone()),
-        _place: place,
-    };
-    tokio::spawn(supervise(stream, requests, sender, ads.shutdown.clone()));
+    tokio::spawn(supervise::<V>(requests, peer, ads.clone(), sender, place, leave));
     ReceiverStream::new(receiver)
 }
 
-/// Ends the stream's work at shutdown, also when it waits for its client to read.
-async fn supervise(
-    mut stream: DeltaStream,
-    requests: Streaming<DeltaDiscoveryRequest>,
+/// Ends the stream's work when its connection is sent away, also when it waits for its client to read.
+async fn supervise<V: Variant>(
+    requests: Streaming<V::Request>,
+    peer: Option<SocketAddr>,
+    ads: Ads,
     sender: Outgoing,
-    shutdown: CancellationToken,
+    place: OwnedSemaphorePermit,
+    leave: CancellationToken,
 ) {
-    let ended = shutdown.run_until_cancelled(stream.run(requests, &sender)).await;
+    let run = run::<V>(requests, peer, ads, sender.clone(), place);
+    let ended = leave.run_until_cancelled(run).await;
     let status = match ended {
-        // At shutdown the publisher goes too, and which of the two is noticed first is chance.
-        _ if shutdown.is_cancelled() => Status::unavailable("discovery is shutting down"),
-        Some(Err(Some(status))) => status,
-        None | Some(Ok(()) | Err(None)) => return,
+        _ if leave.is_cancelled() => Status::unavailable("discovery is shutting down"),
+        Some(End::Told(status)) => status,
+        None | Some(End::Gone) => return,
     };
     // A client that does not read is not waited for: its connection is closed anyway.
     sender.try_send(Err(status)).ok();
 }
 
-// === impl DeltaStream ===
-
-impl DeltaStream {
-    async fn run(
-        &mut self,
-        mut requests: Streaming<DeltaDiscoveryRequest>,
-        sender: &Outgoing,
-    ) -> Result<(), Option<Status>> {
-        let stopped = || Some(Status::unavailable("discovery has stopped publishing"));
-        let first = self.snapshots.wait_for(Option::is_some).await.map_err(|_| stopped())?.clone();
-        let mut snapshot = first.unwrap_or_default();
-        self.revision = snapshot.revision();
-        loop {
-            let responses = tokio::select! {
-                request = requests.message() => match request {
-                    Ok(Some(request)) => self.on_request(request, &snapshot)?,
-                    // The client has closed its side, or the connection broke.
-                    Ok(None) | Err(_) => return Ok(()),
-                },
-                changed = self.snapshots.changed() => {
-                    changed.map_err(|_| stopped())?;
-                    snapshot = self.snapshots.borrow_and_update().clone().unwrap_or_default();
-                    self.on_snapshot(&snapshot)
-                }
-            };
-            self.send(responses, sender).await.map_err(|Gone| None)?;
+async fn run<V: Variant>(
+    mut requests: Streaming<V::Request>,
+    peer: Option<SocketAddr>,
+    ads: Ads,
+    sender: Outgoing,
+    place: OwnedSemaphorePermit,
+) -> End {
+    let Ads { mut snapshots, metrics, registry, .. } = ads;
+    // Before the first sync, so that those who wait for it are seen.
+    let (entry, asks) = registry.enter(V::NAME, peer);
+    let Ok(first) = snapshots.wait_for(Option::is_some).await.map(|first| first.clone()) else {
+        return stopped();
+    };
+    let snapshot = first.unwrap_or_default();
+    let revision = snapshot.revision();
+    let limits = Limits { response_bytes: RESPONSE_BYTES, ..Limits::default() };
+    let mut stream = AdsStream::<V> {
+        session: Session::new(limits, ClientView::new(snapshot, "".into(), None)),
+        snapshots,
+        asks,
+        entry,
+        client: Client::default(),
+        met: false,
+        revision,
+        sender,
+        _open: Open::new(metrics.streams.clone()),
+        metrics,
+        _place: place,
+    };
+    loop {
+        if let Err(end) = stream.step(&mut requests).await {
+            return end;
         }
     }
+}
 
-    fn on_request(
-        &mut self,
-        request: DeltaDiscoveryRequest,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<Vec<DeltaDiscoveryResponse>, Status> {
-        self.metrics.requests.get_or_create(&TypeLabel::of(&request.type_url)).inc();
-        if self.session.node().is_none()
-            && let Some(node) = &request.node
-        {
-            self.meet(node);
+fn stopped() -> End {
+    End::Told(Status::unavailable("discovery has stopped publishing"))
+}
+
+// === impl AdsStream ===
+
+impl<V: Variant> AdsStream<V> {
+    /// Waits for the next thing to happen and deals with it.
+    async fn step(&mut self, requests: &mut Streaming<V::Request>) -> Result<(), End> {
+        let responses = tokio::select! {
+            request = requests.message() => match request {
+                Ok(Some(request)) => self.on_request(request)?,
+                Ok(None) | Err(_) => return Err(End::Gone),
+            },
+            changed = self.snapshots.changed() => {
+                changed.map_err(|_| stopped())?;
+                self.on_snapshot()
+            }
+            Some(ask) = self.asks.recv() => {
+                ask.send(self.session.report()).ok();
+                Vec::new()
+            }
+        };
+        self.entry.stands(self.session.in_sync(), self.session.rejections().count());
+        self.send(responses).await
+    }
+
+    fn on_request(&mut self, request: V::Request) -> Result<Vec<Response>, End> {
+        let head = V::head(&request);
+        let label = TypeLabel::of(head.type_url);
+        self.metrics.requests.get_or_create(&label).inc();
+        self.entry.heard();
+        if let Some(node) = head.node.filter(|_| !self.met) {
+            self.met = true;
+            let (client, error) = Client::of(node);
+            self.meet(node, client);
+            if let Some(error) = error {
+                tracing::warn!(client = &*self.client.id, "{error}");
+            }
         }
-        if let Some(detail) = &request.error_detail {
-            self.metrics.rejections.get_or_create(&TypeLabel::of(&request.type_url)).inc();
-            let client: &str = &self.client;
-            let reason: String = detail.message.chars().take(MAX_LOGGED_CHARS).collect();
-            tracing::warn!(client, resource = TypeLabel::of(&request.type_url).resource, reason, "rejected");
+        if let Some(error) = head.error {
+            self.metrics.rejections.get_or_create(&label).inc();
+            self.entry.rejected(&error.message);
+            let (client, stream) = (&*self.client.id, self.entry.stream());
+            let reason = client::cut(&error.message);
+            tracing::warn!(client, stream, resource = label.resource, reason = &*reason, "rejected");
         }
-        let view = ZoneView::new(snapshot.clone(), self.zone.clone());
-        self.session.on_request(request, &view).map_err(|error| {
-            tracing::warn!(client = &*self.client, %error, "stream refused");
-            match error.is_exhaustion() {
+        self.session.on_request(request).map_err(|error| {
+            tracing::warn!(client = &*self.client.id, stream = self.entry.stream(), %error, "stream refused");
+            End::Told(match error.is_exhaustion() {
                 true => Status::resource_exhausted(error.to_string()),
                 false => Status::invalid_argument(error.to_string()),
-            }
+            })
         })
     }
 
-    fn meet(&mut self, node: &Node) {
-        self.client = node.id.chars().take(MAX_LOGGED_CHARS).collect();
-        self.zone = node.locality.as_ref().map_or("", |locality| locality.zone.as_str()).into();
-        tracing::info!(client = &*self.client, zone = &*self.zone, "stream");
+    /// Nothing is subscribed to before the first request, so there is nothing to tell of another zone's view.
+    fn meet(&mut self, node: &Node, client: Client) {
+        self.client = client;
+        let view = self.client.view(self.session.view().snapshot().clone());
+        self.entry.meet(node, view.zone());
+        let (kind, peer) = self.entry.origin();
+        let (stream, zone, variant) = (self.entry.stream(), &**view.zone(), V::NAME);
+        tracing::info!(client = &*self.client.id, stream, kind, zone, peer, variant, "stream");
+        self.session.on_update(&view);
     }
 
-    fn on_snapshot(&mut self, snapshot: &Arc<Snapshot>) -> Vec<DeltaDiscoveryResponse> {
-        let view = ZoneView::new(snapshot.clone(), self.zone.clone());
-        let names = snapshot.changed_since(self.revision);
+    fn on_snapshot(&mut self) -> Vec<Response> {
+        let snapshot: Arc<Snapshot> = self.snapshots.borrow_and_update().clone().unwrap_or_default();
+        let changes = snapshot.changed_since(self.revision);
         self.revision = snapshot.revision();
-        let Some(names) = names else { return self.session.on_update(&view) };
-        let mut responses = Vec::new();
-        for url in type_url::SERVING_ORDER {
-            let names = match url {
-                type_url::SERVICE => &names.services,
-                _ => &names.clusters,
-            };
-            if !names.is_empty() {
-                responses.extend(self.session.on_changes(url, names, &view));
-            }
+        let view = self.client.view(snapshot);
+        match changes.filter(|_| view.zone() == self.session.view().zone()) {
+            Some(changes) => self.session.on_changes(&changes, &view),
+            // Too much has changed to name it, or the client has: its Node is in another zone.
+            None => self.session.on_update(&view),
         }
-        responses
     }
 
-    async fn send(&self, responses: Vec<DeltaDiscoveryResponse>, sender: &Outgoing) -> Result<(), Gone> {
+    async fn send(&mut self, responses: Vec<Response>) -> Result<(), End> {
         for response in responses {
             let label = TypeLabel::of(&response.type_url);
             self.metrics.responses.get_or_create(&label).inc();
             self.metrics.resources.get_or_create(&label).inc_by(response.resources.len() as u64);
-            self.metrics.removals.get_or_create(&label).inc_by(response.removed_resources.len() as u64);
-            sender.send(Ok(response)).await.map_err(|_| Gone)?;
+            self.metrics.removals.get_or_create(&label).inc_by(response.removed.len() as u64);
+            let _blocked = self.entry.writing();
+            let sent = tokio::time::timeout(PATIENCE, self.sender.send(Ok(Box::new(response)))).await;
+            match sent {
+                Ok(sent) => sent.map_err(|_| End::Gone)?,
+                Err(_) => {
+                    self.metrics.slow_clients.inc();
+                    let (client, stream) = (&*self.client.id, self.entry.stream());
+                    tracing::warn!(
+                        client,
+                        stream,
+                        seconds = PATIENCE.as_secs(),
+                        "given up: it does not read"
+                    );
+                    return Err(End::Told(Status::resource_exhausted("the client does not read")));
+                }
+            }
         }
         Ok(())
     }
 }
 
-impl Drop for DeltaStream {
+impl<V> Drop for AdsStream<V> {
     fn drop(&mut self) {
-        tracing::debug!(client = &*self.client, "stream ended");
+        tracing::debug!(client = &*self.client.id, stream = self.entry.stream(), "stream ended");
     }
 }
 

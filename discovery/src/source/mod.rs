@@ -5,10 +5,12 @@
 //! consistent step (one file, one watch event), [`Change::Synced`] comes exactly once, after everything that existed at
 //! the start, and a source that cannot read something reports a fault and repeats what was last good instead of deleting.
 //!
-//! [`manifests`] reads a directory; a watcher of the API server is to implement the same trait.
+//! [`manifests`] reads a directory, [`kube`] watches an API server.
 
+pub mod kube;
 pub mod manifests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 
@@ -44,6 +46,8 @@ pub enum Change {
     Slice(Event<EndpointSlice>),
     /// A Node.
     Node(Event<Node>),
+    /// The labels of a Pod. Told only where some Service asks for subsets.
+    Pod(Event<PodLabels>),
     /// All faults of one origin (a file), replacing those told before. Empty: mended.
     Faults {
         /// The file or folder, for people.
@@ -53,6 +57,22 @@ pub enum Change {
     },
     /// Everything that existed at the start has been told.
     Synced,
+    /// The source has lost its server, or has it back. What was told before stays valid meanwhile.
+    Link {
+        /// Whether changes are told as they happen.
+        connected: bool,
+        /// Why not, for people.
+        reason: String,
+    },
+}
+
+/// What is needed to know of a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodLabels {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// All its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Why a source has ended for good.
@@ -64,6 +84,14 @@ pub enum SourceError {
         /// What was to be watched.
         path: String,
         /// What the system said.
+        reason: String,
+    },
+    /// The configuration by which a cluster is to be reached cannot be used.
+    #[error("{config}: {reason}")]
+    Kubernetes {
+        /// The flag, and what it names.
+        config: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// The part of the source that reads has stopped.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the in-process tests share: a directory of manifests, a running service, a delta client of raw messages.
+#![allow(dead_code, reason = "each test that shares this module uses its part of it")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use envoy_types::pb::google::rpc::Status;
 use evenkeel_discovery::app::App;
-use evenkeel_discovery::config::{Config, Listen};
+use evenkeel_discovery::config::{self, AdminPlace, Config, Fallback, Listen, Security};
 use evenkeel_proto::discovery::Service;
 use evenkeel_xds::type_url::{CLUSTER_LOAD_ASSIGNMENT, SERVICE};
 use prost::Message;
@@ -21,9 +22,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
 
 /// How long anything may take before a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The admin socket's name in the manifests directory; the source reads manifests only.
+const ADMIN_SOCKET: &str = "admin.sock";
 
 /// Writes a file as one should: under another name, then renamed.
 pub(crate) fn put(directory: &Path, name: &str, text: &str) {
@@ -32,11 +37,18 @@ pub(crate) fn put(directory: &Path, name: &str, text: &str) {
     std::fs::rename(draft, directory.join(name)).unwrap();
 }
 
+/// The address of the Service `demo/NAME`: each has its own, because two with one address contradict each other.
+fn cluster_ip(name: &str) -> String {
+    let sum: u32 = name.bytes().map(u32::from).sum();
+    if name == "web" { "10.96.0.10".to_owned() } else { format!("10.96.{}.{}", 1 + sum / 250, 1 + sum % 250) }
+}
+
 /// An opted-in Service `demo/NAME` with one port 80 named `grpc`.
 pub(crate) fn service(name: &str) -> String {
+    let address = cluster_ip(name);
     format!(
         "apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n  namespace: demo\n  labels: {{evenkeel.io/balance: \
-         request}}\nspec:\n  clusterIP: 10.96.0.10\n  ports:\n  - {{name: grpc, port: 80}}\n"
+         request}}\nspec:\n  clusterIP: {address}\n  ports:\n  - {{name: grpc, port: 80}}\n"
     )
 }
 
@@ -67,19 +79,53 @@ pub(crate) struct Server {
 impl Server {
     /// Starts over these files.
     pub(crate) async fn start(files: &[(&str, String)]) -> Self {
+        Self::with_fallbacks(files, Vec::new()).await
+    }
+
+    /// Starts over these files, with clusters to fall back to.
+    pub(crate) async fn with_fallbacks(files: &[(&str, String)], fallbacks: Vec<Fallback>) -> Self {
         let directory = TempDir::new().unwrap();
         for (name, text) in files {
             put(directory.path(), name, text);
         }
-        Self::over(directory).await
+        Self::of(directory, fallbacks, Self::plaintext()).await
+    }
+
+    /// Starts over an existing directory, in plaintext, and at the end sends its clients away at once.
+    pub(crate) async fn over(directory: TempDir) -> Self {
+        Self::of(directory, Vec::new(), Self::plaintext()).await
     }
 
     /// Starts over an existing directory.
-    pub(crate) async fn over(directory: TempDir) -> Self {
+    pub(crate) async fn secured(directory: TempDir, security: Security) -> Self {
+        Self::of(directory, Vec::new(), security).await
+    }
+
+    fn plaintext() -> Security {
+        Security { drain_time: Duration::ZERO, ..Security::plaintext() }
+    }
+
+    async fn of(directory: TempDir, fallbacks: Vec<Fallback>, security: Security) -> Self {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let manifests = directory.path().to_owned();
-        let app = App::start(&Config { manifests, listen: Listen::Tcp(any), http: any }).await.unwrap();
+        let source = config::Source::Manifests(directory.path().to_owned());
+        let admin_socket = AdminPlace::At(directory.path().join(ADMIN_SOCKET));
+        let listen = Listen::Tcp(any);
+        let config = Config { source, fallbacks, listen, http: any, security, admin_socket };
+        let app = App::start(&config).await.unwrap();
         Self { app, directory }
+    }
+
+    /// Where ADS is served.
+    pub(crate) fn address(&self) -> SocketAddr {
+        match self.app.ads_address() {
+            Listen::Tcp(address) => *address,
+            Listen::Unix(_) => panic!("not TCP"),
+        }
+    }
+
+    /// Where its admin socket is.
+    pub(crate) fn admin_socket(&self) -> std::path::PathBuf {
+        self.directory.path().join(ADMIN_SOCKET)
     }
 
     pub(crate) fn put(&self, name: &str, text: &str) {
@@ -137,13 +183,29 @@ impl Client {
         zone: &str,
         held: &BTreeMap<(String, String), String>,
     ) -> Self {
-        let Listen::Tcp(address) = server.app.ads_address() else { panic!("not TCP") };
-        let mut client = AggregatedDiscoveryServiceClient::connect(format!("http://{address}"))
-            .await
-            .unwrap()
-            .max_decoding_message_size(64 << 20);
-        let (requests, receiver) = mpsc::channel(16);
-        for url in [SERVICE, CLUSTER_LOAD_ASSIGNMENT] {
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+        Self::open(endpoint.connect().await.unwrap(), zone, held, None).await.unwrap()
+    }
+
+    /// Connects and subscribes to these names of one type.
+    pub(crate) async fn subscribe(server: &Server, url: &str, names: Vec<String>) -> Self {
+        let request = DeltaDiscoveryRequest {
+            type_url: url.into(),
+            resource_names_subscribe: names,
+            ..Default::default()
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+        Self::begin(endpoint.connect().await.unwrap(), vec![request], None).await.unwrap()
+    }
+
+    /// Opens a stream on a channel and subscribes as an agent does.
+    pub(crate) async fn open(
+        channel: Channel,
+        zone: &str,
+        held: &BTreeMap<(String, String), String>,
+        token: Option<&str>,
+    ) -> Result<Self, tonic::Status> {
+        let first = [SERVICE, CLUSTER_LOAD_ASSIGNMENT].map(|url| {
             let versions: HashMap<String, String> = held
                 .iter()
                 .filter(|((kind, _), _)| kind == url)
@@ -154,24 +216,39 @@ impl Client {
                 locality: Some(Locality { zone: zone.into(), ..Default::default() }),
                 ..Default::default()
             };
-            let request = DeltaDiscoveryRequest {
+            DeltaDiscoveryRequest {
                 node: Some(node),
                 type_url: url.into(),
                 resource_names_subscribe: vec!["*".into()],
                 initial_resource_versions: versions,
                 ..Default::default()
-            };
+            }
+        });
+        Ok(Self { versions: held.clone(), ..Self::begin(channel, first.into(), token).await? })
+    }
+
+    async fn begin(
+        channel: Channel,
+        first: Vec<DeltaDiscoveryRequest>,
+        token: Option<&str>,
+    ) -> Result<Self, tonic::Status> {
+        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(64 << 20);
+        let (requests, receiver) = mpsc::channel(16);
+        for request in first {
             requests.send(request).await.unwrap();
         }
-        let responses =
-            client.delta_aggregated_resources(ReceiverStream::new(receiver)).await.unwrap().into_inner();
-        Self {
+        let mut request = tonic::Request::new(ReceiverStream::new(receiver));
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let responses = client.delta_aggregated_resources(request).await?.into_inner();
+        Ok(Self {
             requests,
             responses,
-            versions: held.clone(),
+            versions: BTreeMap::new(),
             services: BTreeMap::new(),
             clusters: BTreeMap::new(),
-        }
+        })
     }
 
     /// The next response, not answered.

@@ -10,12 +10,13 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::fault::{Fault, FaultKind};
-use crate::source::{Change, Event, ObjectKey};
+use crate::source::{Change, Event, ObjectKey, PodLabels};
 
 /// The kinds that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Node,
+    Pod,
     Slice,
     Service,
 }
@@ -31,6 +32,7 @@ pub(super) struct ObjectId {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Object {
     Node(Box<Node>),
+    Pod(Box<PodLabels>),
     Slice(Box<EndpointSlice>),
     Service(Box<Service>),
 }
@@ -58,6 +60,7 @@ impl Kind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Node => "Node",
+            Self::Pod => "Pod",
             Self::Slice => "EndpointSlice",
             Self::Service => "Service",
         }
@@ -70,6 +73,7 @@ impl Object {
     fn applied(&self) -> Change {
         match self.clone() {
             Self::Node(node) => Change::Node(Event::Applied(node)),
+            Self::Pod(pod) => Change::Pod(Event::Applied(pod)),
             Self::Slice(slice) => Change::Slice(Event::Applied(slice)),
             Self::Service(service) => Change::Service(Event::Applied(service)),
         }
@@ -83,6 +87,7 @@ impl ObjectId {
         let key = self.key.clone();
         match self.kind {
             Kind::Node => Change::Node(Event::Deleted(key)),
+            Kind::Pod => Change::Pod(Event::Deleted(key)),
             Kind::Slice => Change::Slice(Event::Deleted(key)),
             Kind::Service => Change::Service(Event::Deleted(key)),
         }

@@ -7,13 +7,14 @@
 //!
 //! Deliberately not here: what the values mean ([`crate::objects`]).
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::catalog::{Kind, Object, ObjectId, Objects};
 use crate::fault::{Fault, FaultKind};
 use crate::objects::key_of;
-use crate::source::ObjectKey;
+use crate::source::{ObjectKey, PodLabels};
 
 mod locate;
 mod split;
@@ -73,11 +74,12 @@ impl Found<'_> {
             return self.fault(document, kind, &at.field("apiVersion"), "is missing or not a string");
         };
         let ours = match kind {
-            "List" | "ServiceList" | "EndpointSliceList" | "NodeList" => {
+            "List" | "ServiceList" | "EndpointSliceList" | "NodeList" | "PodList" => {
                 return self.list(document, value, at);
             }
             "Service" => (Kind::Service, "v1"),
             "Node" => (Kind::Node, "v1"),
+            "Pod" => (Kind::Pod, "v1"),
             "EndpointSlice" => (Kind::Slice, "discovery.k8s.io/v1"),
             _ => return,
         };
@@ -113,6 +115,7 @@ impl Found<'_> {
         }
         let object = match kind {
             Kind::Node => typed(value, at).map(|node| Object::Node(Box::new(node))),
+            Kind::Pod => pod(value, at).map(|pod| Object::Pod(Box::new(pod))),
             Kind::Slice => typed(value, at).map(|slice| Object::Slice(Box::new(slice))),
             Kind::Service => typed(value, at).map(|service| Object::Service(Box::new(service))),
         };
@@ -154,6 +157,7 @@ fn title(kind: Kind, value: &Value) -> String {
 fn key(object: &Object) -> ObjectKey {
     match object {
         Object::Node(node) => ObjectKey::new("", node.metadata.name.clone().unwrap_or_default()),
+        Object::Pod(pod) => pod.key.clone(),
         Object::Slice(slice) => key_of(&slice.metadata),
         Object::Service(service) => key_of(&service.metadata),
     }
@@ -169,7 +173,7 @@ fn missing_fields(kind: Kind, value: &Value, at: &Path) -> Vec<(Path, &'static s
     let list =
         |pointer: &str| value.pointer(pointer).and_then(Value::as_array).into_iter().flatten().enumerate();
     match kind {
-        Kind::Node => {}
+        Kind::Node | Kind::Pod => {}
         Kind::Service => {
             if value.get("spec").is_none_or(Value::is_null) {
                 missing.push((at.field("spec"), MISSING));
@@ -197,6 +201,13 @@ fn missing_fields(kind: Kind, value: &Value, at: &Path) -> Vec<(Path, &'static s
         }
     }
     missing
+}
+
+/// Of a Pod only the labels matter, so nothing else of it can be at fault.
+fn pod(mut value: Value, at: &Path) -> Result<PodLabels, (Path, String)> {
+    let metadata = value.get_mut("metadata").map(Value::take).unwrap_or_default();
+    let metadata: ObjectMeta = typed(metadata, &at.field("metadata"))?;
+    Ok(PodLabels { key: key_of(&metadata), labels: metadata.labels.unwrap_or_default() })
 }
 
 fn typed<T: DeserializeOwned>(value: Value, at: &Path) -> Result<T, (Path, String)> {

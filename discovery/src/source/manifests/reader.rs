@@ -22,6 +22,10 @@ use crate::source::Change;
 /// Larger files are refused. 100 000 endpoints are about 20 MiB of YAML.
 const MAX_FILE_BYTES: u64 = 128 << 20;
 
+/// Changes after which the first scan tells what it has read so far. Nobody is served before its end, so it need not be
+/// one step, and a large cluster need not be in memory twice.
+const FIRST_BATCH: usize = 1000;
+
 /// The state of the reading thread.
 pub(super) struct Reader {
     directory: PathBuf,
@@ -48,7 +52,7 @@ impl Reader {
 
     /// Until nobody receives batches any more.
     pub(super) fn run(mut self) {
-        let mut first = latest_faults(self.rescan());
+        let mut first = latest_faults(self.rescan(FIRST_BATCH));
         first.push(Change::Synced);
         let mut batch = first;
         loop {
@@ -70,7 +74,7 @@ impl Reader {
             self.watch.renew().ok();
         }
         if pending.rewatch || pending.rescan {
-            return self.rescan();
+            return self.rescan(usize::MAX);
         }
         let mut changes = Vec::new();
         // Files that are gone come last: a renamed file then hands its objects over, and nothing is deleted.
@@ -82,7 +86,8 @@ impl Reader {
         changes
     }
 
-    fn rescan(&mut self) -> Vec<Change> {
+    /// Looks at all files. Changes are returned together; beyond `most` of them, what there is so far is sent ahead.
+    fn rescan(&mut self, most: usize) -> Vec<Change> {
         let names = match self.list() {
             Ok(names) => names,
             Err(error) => {
@@ -100,6 +105,10 @@ impl Reader {
             let unchanged = self.signature(&name).is_some_and(|new| self.signatures.get(&name) == Some(&new));
             if !unchanged {
                 self.load(&name, &mut changes);
+            }
+            if changes.len() >= most {
+                // If nobody receives any more, the next one to send notices.
+                self.batches.blocking_send(latest_faults(std::mem::take(&mut changes))).ok();
             }
         }
         for file in gone {

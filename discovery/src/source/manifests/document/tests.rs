@@ -44,6 +44,19 @@ fn documents_lists_and_json_are_read_and_other_kinds_ignored() {
 }
 
 #[test]
+fn of_a_pod_the_labels_are_read_and_the_rest_cannot_be_at_fault() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p1, namespace: demo, labels: {shard: blue}}\nspec: whatever\n";
+    let objects = read("web.yaml", text.as_bytes()).unwrap();
+    let Some(Object::Pod(pod)) = objects.values().next() else { panic!("{objects:?}") };
+    assert_eq!((pod.key.to_string(), pod.labels["shard"].as_str()), ("demo/p1".into(), "blue"));
+    let fault = the_fault(&text.replace("shard: blue", "shard: {x: y}"));
+    assert!(
+        fault.starts_with("file web.yaml, document 1, line 3: Pod demo/p1: metadata.labels.shard: "),
+        "{fault}"
+    );
+}
+
+#[test]
 fn text_that_is_not_yaml_is_named_with_file_document_and_line() {
     let fault = the_fault(&format!("{SLICE}---\nkind: Service\n  metadata: [\n"));
     assert!(fault.starts_with("file web.yaml, document 2, line 13: not YAML: "), "{fault}");
