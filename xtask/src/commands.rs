@@ -2,6 +2,7 @@
 //! What each `cargo xtask` command does, as a sequence of steps.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -10,12 +11,13 @@ use anyhow::{Context as _, Result, bail};
 use crate::cache::Cache;
 use crate::progress::{seconds, step};
 use crate::tools::{BpfTools, Peers};
-use crate::workspace::{BENCH, BINARIES, TESTBED, Workspace};
-use crate::{Tier, child, ebpf as kernel, progress, root, tests};
+use crate::workspace::{AGENT, BENCH, BINARIES, DISCOVERY, TESTBED, Workspace};
+use crate::{Tier, child, ebpf as kernel, go, image, kubernetes, progress, root, tests};
 
 /// `cargo xtask setup`
 pub(crate) fn setup() -> Result<()> {
-    set_up().map(drop)
+    set_up()?;
+    deploy_tools(&Cache::open()?)
 }
 
 /// `cargo xtask ebpf`
@@ -31,6 +33,26 @@ pub(crate) fn build(release: bool) -> Result<()> {
     kernel::build(&workspace, &tools)?;
     build_binaries(&workspace, release)?;
     progress::say("build", format!("the binaries are in {}", workspace.binaries(release).display()));
+    Ok(())
+}
+
+/// `cargo xtask image`
+pub(crate) fn image(release: bool, out: Option<&Path>, registry: &str, unpacked: bool) -> Result<()> {
+    let tools = BpfTools::ensure(&Cache::open()?)?;
+    let workspace = Workspace::load()?;
+    kernel::build(&workspace, &tools)?;
+    build_packages(&workspace, &[AGENT, DISCOVERY], release)?;
+    let default = workspace.target.join("images");
+    let options = image::Options {
+        binaries: &workspace.binaries(release),
+        out: out.unwrap_or(&default),
+        registry,
+        version: env!("CARGO_PKG_VERSION"),
+        unpacked,
+    };
+    for path in step("image", "writing the images", || image::write_all(&options))? {
+        progress::say("image", path.display().to_string());
+    }
     Ok(())
 }
 
@@ -51,6 +73,28 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
+/// `cargo xtask cluster`: replaces this process, so that signals reach what it starts.
+pub(crate) fn cluster(arguments: &[String]) -> Result<()> {
+    root::require()?;
+    let workspace = Workspace::load()?;
+    let program = workspace.binaries(true).join(TESTBED);
+    let mut cluster = Command::new(&program);
+    cluster.arg("cluster").args(arguments);
+    if arguments.first().is_some_and(|first| first == "up") {
+        let cache = Cache::open()?;
+        let peers = Peers::ensure(&cache)?;
+        cluster.env(kubernetes::PATH, kubernetes::ensure(&cache, peers.folders())?);
+        build_packages(&workspace, &[TESTBED], true)?;
+        tell_testbed(&mut cluster, &workspace, &peers, true);
+    } else if !program.exists() {
+        // What is up was started by such a program; nothing else needs to be up to date.
+        build_packages(&workspace, &[TESTBED], true)?;
+    }
+    child::clean(&mut cluster);
+    let error = cluster.exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
+}
+
 /// `cargo xtask bench`: replaces this process, so that its exit code is the benchmark's.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let workspace = Workspace::load()?;
@@ -65,14 +109,20 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
 
 /// `cargo xtask test`
 pub(crate) fn test(tier: Option<Tier>, filters: &[String]) -> Result<()> {
-    let tiers = tier.map_or_else(|| vec![Tier::Unit, Tier::Node], |tier| vec![tier]);
-    let with_nodes = tiers.contains(&Tier::Node);
+    let tiers = tier.map_or_else(|| vec![Tier::Unit, Tier::Node, Tier::Cluster], |tier| vec![tier]);
+    let with_cluster = tiers.contains(&Tier::Cluster);
+    let with_nodes = with_cluster || tiers.contains(&Tier::Node);
     if with_nodes {
         root::require()?;
     }
     let cache = Cache::open()?;
     let tools = BpfTools::ensure(&cache)?;
+    if tiers.contains(&Tier::Unit) {
+        deploy_tools(&cache)?;
+    }
     let peers = if with_nodes { Some(Peers::ensure(&cache)?) } else { None };
+    let folders = peers.iter().flat_map(Peers::folders);
+    let cluster = if with_cluster { Some(kubernetes::ensure(&cache, folders)?) } else { None };
     let workspace = Workspace::load()?;
     let runs = tiers
         .iter()
@@ -86,8 +136,11 @@ pub(crate) fn test(tier: Option<Tier>, filters: &[String]) -> Result<()> {
     let run = |arguments, tier| {
         let mut cargo = workspace.cargo();
         cargo.args::<tests::Arguments, _>(arguments);
-        if let Some(peers) = peers.as_ref().filter(|_| tier == Tier::Node) {
+        if let Some(peers) = peers.as_ref().filter(|_| tier != Tier::Unit) {
             tell_testbed(&mut cargo, &workspace, peers, false);
+        }
+        if let Some(cluster) = cluster.as_ref().filter(|_| tier == Tier::Cluster) {
+            cargo.env(kubernetes::PATH, cluster);
         }
         child::run(&mut cargo)
     };
@@ -131,6 +184,12 @@ fn set_up() -> Result<(BpfTools, Peers)> {
     Ok((tools, peers))
 }
 
+/// What the tests of `deploy/` render with, here so that building it shows its progress.
+fn deploy_tools(cache: &Cache) -> Result<()> {
+    go::HELM.ensure(cache)?;
+    go::kustomize(cache).map(drop)
+}
+
 fn build_binaries(workspace: &Workspace, release: bool) -> Result<()> {
     build_packages(workspace, &BINARIES, release)
 }
@@ -154,5 +213,6 @@ fn name(tier: Tier) -> &'static str {
     match tier {
         Tier::Unit => "tiers 1 and 2 (laws, units, in-process)",
         Tier::Node => "tier 3 (nodes and pods as namespaces, real eBPF)",
+        Tier::Cluster => "tier 4 (a real Kubernetes cluster)",
     }
 }

@@ -121,16 +121,25 @@ fn apt() -> Command {
 /// Writes `bin/NAME` into `entry`: starts `program` (relative to `entry`) with the libraries under `entry/root`.
 /// The wrapper finds its folder by its own path, so that the entry can be renamed.
 pub(crate) fn write_wrapper(entry: &Path, name: &str, program: &str) -> Result<PathBuf> {
+    write_wrapper_of_many(entry, name, program, "")
+}
+
+/// As [`write_wrapper`], of a program that is many in one and is told by its first argument which it is to be.
+pub(crate) fn write_wrapper_of_many(entry: &Path, name: &str, program: &str, first: &str) -> Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
 
     if !entry.join(program).exists() {
         bail!("the unpacked packages have no {program}");
     }
-    let libraries = library_folders(&entry.join("root"))?
-        .iter()
-        .map(|folder| format!("$here/root/{}", folder.display()))
-        .collect::<Vec<_>>()
-        .join(":");
+    let folders = library_folders(&entry.join("root"))?;
+    // iptables has its extensions in a folder that it knows by an absolute path.
+    let extensions = folders.iter().map(|folder| folder.join("xtables"));
+    let extensions = extensions.into_iter().find(|folder| entry.join("root").join(folder).is_dir());
+    let extensions = extensions.map_or(String::new(), |folder| {
+        format!("export XTABLES_LIBDIR=\"$here/root/{}\"\n", folder.display())
+    });
+    let libraries =
+        folders.iter().map(|folder| format!("$here/root/{}", folder.display())).collect::<Vec<_>>().join(":");
     let search = if libraries.is_empty() {
         String::new()
     } else {
@@ -141,7 +150,8 @@ pub(crate) fn write_wrapper(entry: &Path, name: &str, program: &str) -> Result<P
          # Starts the private {name} with its private libraries. Call it by its absolute path.\n\
          here=${{0%/bin/*}}\n\
          {search}\
-         exec \"$here/{program}\" \"$@\"\n"
+         {extensions}\
+         exec \"$here/{program}\" {first} \"$@\"\n"
     );
     let path = entry.join("bin").join(name);
     fs::create_dir_all(entry.join("bin"))?;

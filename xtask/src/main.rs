@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The project's own tasks: `cargo xtask setup | ebpf | build | test | demo | bench | ci`.
+//! The project's own tasks: `cargo xtask setup | ebpf | build | image | test | demo | cluster | bench | ci`.
 //!
 //! What must always be true:
 //! * a command that needs root says so before it does anything else;
@@ -16,8 +16,13 @@ mod child;
 mod commands;
 mod debian;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod docs;
 mod ebpf;
+mod go;
+mod image;
+mod kubernetes;
 mod linker;
 mod path_lookup;
 mod peers;
@@ -26,8 +31,10 @@ mod root;
 mod tests;
 mod toolchain;
 mod tools;
+mod wheels;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -51,6 +58,21 @@ enum Task {
         #[arg(long)]
         release: bool,
     },
+    /// Write the container images as OCI archives, without a container engine
+    Image {
+        /// Optimised, as a cluster should run them
+        #[arg(long)]
+        release: bool,
+        /// Folder for evenkeel.tar and evenkeel-discovery.tar [default: target/images]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// What stands before the images' names
+        #[arg(long, value_name = "HOST[/PATH]", default_value = "localhost")]
+        registry: String,
+        /// Folder trees instead of archives, for a Dockerfile
+        #[arg(long)]
+        unpacked: bool,
+    },
     /// Run the tests, all tiers unless one is named
     Test {
         /// Only this tier
@@ -62,6 +84,12 @@ enum Task {
     /// Show the whole path on this machine: two nodes in each of three zones, real load, real faults
     Demo {
         /// Passed on to the demo, e.g. --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// A real Kubernetes cluster on this machine, in three zones: `cluster up`, `cluster kubectl …`, `cluster down`
+    Cluster {
+        /// Passed on, e.g. up --proxy-mode iptables
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -82,6 +110,8 @@ enum Tier {
     Unit,
     /// Real eBPF, nodes and pods as namespaces: root
     Node,
+    /// A real Kubernetes cluster with three kubelets: root
+    Cluster,
 }
 
 fn main() -> ExitCode {
@@ -89,8 +119,12 @@ fn main() -> ExitCode {
         Task::Setup => commands::setup(),
         Task::Ebpf => commands::ebpf(),
         Task::Build { release } => commands::build(release),
+        Task::Image { release, out, registry, unpacked } => {
+            commands::image(release, out.as_deref(), &registry, unpacked)
+        }
         Task::Test { tier, filters } => commands::test(tier, &filters),
         Task::Demo { args } => commands::demo(&args),
+        Task::Cluster { args } => commands::cluster(&args),
         Task::Bench { args } => commands::bench(&args),
         Task::Ci => commands::ci(),
     };

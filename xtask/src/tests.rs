@@ -9,6 +9,9 @@ use anyhow::{Result, bail};
 use crate::Tier;
 use crate::workspace::{TESTBED, TestFile};
 
+/// Test files of the testbed that need a cluster begin with this.
+const CLUSTER: &str = "cluster";
+
 /// Arguments of one `cargo` run.
 pub(crate) type Arguments = Vec<String>;
 
@@ -19,13 +22,15 @@ pub(crate) fn build() -> Arguments {
 
 /// The runs of a tier. `filters` are parts of test names. Fails if a name could select a test of another tier.
 pub(crate) fn runs(tier: Tier, tests: &[TestFile], filters: &[String]) -> Result<Vec<Arguments>> {
-    let (node, unit): (Vec<_>, Vec<_>) = tests.iter().partition(|test| test.package == TESTBED);
-    if let Some(clash) = node.iter().find(|node| unit.iter().any(|unit| unit.name == node.name)) {
+    let (testbed, unit): (Vec<_>, Vec<_>) = tests.iter().partition(|test| test.package == TESTBED);
+    if let Some(clash) = testbed.iter().find(|node| unit.iter().any(|unit| unit.name == node.name)) {
         bail!(
             "a test file of {TESTBED} has the name of another package's, {}: rename one of them",
             clash.name
         );
     }
+    let (cluster, node): (Vec<_>, Vec<_>) =
+        testbed.into_iter().partition(|test| test.name.starts_with(CLUSTER));
     let run = |targets: Arguments, harness: &[&str]| {
         let mut arguments = strings(&["test", "--workspace", "--no-fail-fast"]);
         arguments.extend(targets);
@@ -46,7 +51,11 @@ pub(crate) fn runs(tier: Tier, tests: &[TestFile], filters: &[String]) -> Result
         Tier::Node if node.is_empty() => {
             bail!("{TESTBED} has no test files: the node tier would run nothing")
         }
+        Tier::Cluster if cluster.is_empty() => {
+            bail!("{TESTBED} has no test files that begin with {CLUSTER}: the cluster tier would run nothing")
+        }
         // One at a time: each test has nodes, and their load would spoil another's figures.
+        Tier::Cluster => Ok(vec![run(named(&cluster), &["--test-threads=1"])]),
         Tier::Node => Ok(vec![run(named(&node), &["--test-threads=1"])]),
     }
 }
@@ -69,7 +78,12 @@ mod unit {
 
     #[test]
     fn each_test_file_runs_in_exactly_one_tier() {
-        let tests = [test("evenkeel-agent", "admin"), test(TESTBED, "in_pod"), test(TESTBED, "upgrade")];
+        let tests = [
+            test("evenkeel-agent", "admin"),
+            test(TESTBED, "in_pod"),
+            test(TESTBED, "upgrade"),
+            test(TESTBED, "cluster_install"),
+        ];
         assert_eq!(
             shown(Tier::Unit, &tests, &[]),
             [
@@ -80,6 +94,10 @@ mod unit {
         assert_eq!(
             shown(Tier::Node, &tests, &["outage"]),
             ["test --workspace --no-fail-fast --test in_pod --test upgrade -- --test-threads=1 outage"]
+        );
+        assert_eq!(
+            shown(Tier::Cluster, &tests, &[]),
+            ["test --workspace --no-fail-fast --test cluster_install -- --test-threads=1"]
         );
     }
 
@@ -92,7 +110,9 @@ mod unit {
     }
 
     #[test]
-    fn a_node_tier_without_tests_fails_instead_of_passing_empty() {
-        assert!(runs(Tier::Node, &[test("evenkeel-agent", "admin")], &[]).is_err());
+    fn a_tier_without_tests_fails_instead_of_passing_empty() {
+        for tier in [Tier::Node, Tier::Cluster] {
+            assert!(runs(tier, &[test("evenkeel-agent", "admin")], &[]).is_err());
+        }
     }
 }

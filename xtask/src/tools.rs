@@ -40,6 +40,11 @@ impl Peers {
         command.envs(PEERS.iter().zip(&self.0).map(|(peer, path)| (peer.variable, path)));
     }
 
+    /// The folder of each, where programs of others find them.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        self.0.iter().filter_map(|path| Some(path.parent()?.to_path_buf()))
+    }
+
     /// `name path` of each, for the closing line of set-up.
     pub(crate) fn shown(&self) -> Vec<String> {
         PEERS.iter().zip(&self.0).map(|(peer, path)| format!("{} {}", peer.name, path.display())).collect()

@@ -9,7 +9,11 @@ use serde_json::Value;
 use crate::child;
 
 /// The packages whose binaries the demo and the node tests start.
-pub(crate) const BINARIES: [&str; 3] = ["evenkeel-agent", "evenkeel-discovery", TESTBED];
+pub(crate) const BINARIES: [&str; 3] = [AGENT, DISCOVERY, TESTBED];
+/// The package of the agent.
+pub(crate) const AGENT: &str = "evenkeel-agent";
+/// The package of discovery.
+pub(crate) const DISCOVERY: &str = "evenkeel-discovery";
 /// The package of the benchmarks that need neither root nor a kernel program.
 pub(crate) const BENCH: &str = "evenkeel-bench";
 /// The package of the demo and of the node tests.

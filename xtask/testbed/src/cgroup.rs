@@ -4,7 +4,7 @@
 //! What must always be true: every process of a run is in the run's cgroup, so that killing and removing that tree
 //! ends the run, whoever does it and whatever state the creator is in.
 //!
-//! Deliberately not here: cgroup v1. Its hierarchies are left alone.
+//! Deliberately not here: cgroup v1 ([`crate::hierarchy`]); ordinary nodes leave its hierarchies alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,8 @@ pub fn remove(group: &Path) -> Result<()> {
     remove_tree(group)
 }
 
-fn remove_tree(group: &Path) -> Result<()> {
+/// Removes a group without processes and all below it.
+pub(crate) fn remove_tree(group: &Path) -> Result<()> {
     for child in children(group) {
         remove_tree(&child)?;
     }
@@ -102,7 +103,8 @@ fn remove_tree(group: &Path) -> Result<()> {
     })
 }
 
-fn children(group: &Path) -> Vec<PathBuf> {
+/// The groups right below `group`.
+pub(crate) fn children(group: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(group) else { return Vec::new() };
     entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }

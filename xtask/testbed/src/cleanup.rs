@@ -2,7 +2,7 @@
 //! Nothing is left behind: the run's identity, the reaper, and the sweep of earlier runs.
 //!
 //! A run leaves three kinds of things: processes (all in the run's cgroup, and with them all namespaces, links, rules
-//! and mounts), the cgroup, and a folder of logs. `Fabric`'s drop removes them. If the creator dies first, the reaper
+//! and mounts), the cgroups, and a folder of logs and disks. `Fabric`'s drop removes them. If the creator dies first, the reaper
 //! does: a process of its own session that holds the read end of a pipe and acts on its end of file. If both die,
 //! the next run's sweep does.
 
@@ -19,8 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 
-use crate::binaries;
-use crate::cgroup;
+use crate::{binaries, cgroup, hierarchy};
 
 /// Every cgroup and folder of a run begins with this.
 pub(crate) const PREFIX: &str = "evenkeel-testbed-";
@@ -62,6 +61,11 @@ impl RunId {
         parts.next().is_none().then_some(id)
     }
 
+    /// Its creator, if that is alive and can be seen from here.
+    fn creator(&self, namespace: u64) -> Option<u32> {
+        (self.namespace == namespace && start_time(self.pid) == Some(self.start)).then_some(self.pid)
+    }
+
     /// Whether its creator is certainly gone. One of another pid namespace cannot be judged from here.
     fn dead(&self, namespace: u64) -> bool {
         self.namespace == namespace && start_time(self.pid) != Some(self.start)
@@ -90,12 +94,32 @@ pub(crate) fn sweep(cgroup_mount: &Path, temporary: &Path) -> Result<()> {
             eprintln!("cannot remove what an earlier run left: {error:#}");
         }
     }
-    if std::env::var_os(KEEP).is_none() {
-        for folder in dead_runs(temporary, namespace) {
+    for folder in dead_runs(temporary, namespace) {
+        if let Err(error) = hierarchy::remove(&folder) {
+            eprintln!("cannot remove what an earlier run left: {error:#}");
+        } else if std::env::var_os(KEEP).is_none() {
             let _ = fs::remove_dir_all(folder);
         }
     }
     Ok(())
+}
+
+/// The folders of runs whose creators are alive, with those.
+pub(crate) fn live_runs(temporary: &Path) -> Result<Vec<(PathBuf, u32)>> {
+    let namespace = pid_namespace()?;
+    let Ok(entries) = fs::read_dir(temporary) else { return Ok(Vec::new()) };
+    let live = |entry: fs::DirEntry| {
+        let run = RunId::parse(entry.file_name().to_str()?)?;
+        Some((entry.path(), run.creator(namespace)?))
+    };
+    Ok(entries.flatten().filter_map(live).collect())
+}
+
+/// The folders of runs that process `pid` made, dead or alive.
+pub(crate) fn runs_of(pid: u32, temporary: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(temporary) else { return Vec::new() };
+    let its = |name: OsString| name.to_str().and_then(RunId::parse).is_some_and(|run| run.pid == pid);
+    entries.flatten().filter(|entry| its(entry.file_name())).map(|entry| entry.path()).collect()
 }
 
 fn dead_runs(parent: &Path, namespace: u64) -> Vec<PathBuf> {
@@ -151,6 +175,7 @@ pub fn reaper(args: Vec<OsString>) -> Result<()> {
 /// Removes a run's processes, cgroups and folder.
 pub(crate) fn remove_run(group: &Path, folder: &Path) -> Result<()> {
     cgroup::remove(group)?;
+    hierarchy::remove(folder)?;
     if std::env::var_os(KEEP).is_none() && folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
     }

@@ -47,6 +47,8 @@ impl Discovery {
             .label("discovery")
             .args(["--manifests", &options.manifests.to_string_lossy()])
             .args(["--listen", "172.30.0.250:18000", "--http", "127.0.0.1:18001"])
+            // The fabric is ours alone. Short, because tests wait for each end.
+            .args(["--plaintext", "--drain-time", "1s"])
             .args(options.args.iter().cloned());
         let process = control.spawn(&spawn)?;
         let discovery = Self { process, node: control.clone() };

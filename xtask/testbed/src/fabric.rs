@@ -14,6 +14,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cleanup::{self, Reaper, RunId};
 use crate::discovery::{Discovery, DiscoveryOptions};
+use crate::hierarchy::{self, Hierarchy};
+use crate::init::Machine;
 use crate::node::Node;
 use crate::{cgroup, namespace, sysctl, veth};
 
@@ -93,6 +95,29 @@ impl Fabric {
     /// # Errors
     /// As [`Fabric::add_node`]; those that were made before stay.
     pub fn add_nodes(&self, wanted: &[(&str, &str)]) -> Result<Vec<Node>> {
+        self.add(wanted, None)
+    }
+
+    /// Adds nodes that can run a container runtime and a kubelet.
+    pub(crate) fn add_machines(&self, wanted: &[(&str, &str)]) -> Result<Vec<Node>> {
+        let run = self.shared.group.file_name().unwrap_or_default().to_string_lossy();
+        let groups = hierarchy::make(&self.shared.run_dir, &run)?;
+        if groups.is_empty() {
+            hierarchy::pass_controllers_on(&self.shared.cgroup_mount)?;
+            hierarchy::pass_controllers_on(&self.shared.group)?;
+        }
+        self.add(wanted, Some(&groups))
+    }
+
+    /// Boots a killed node again. The node itself stays dead; the one returned has its place.
+    pub(crate) fn boot_again(&self, node: &Node) -> Result<Node> {
+        let booted = node.boot_again()?;
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.iter_mut().filter(|other| other.number() == node.number()).for_each(|n| *n = booted.clone());
+        Ok(booted)
+    }
+
+    fn add(&self, wanted: &[(&str, &str)], groups: Option<&[Hierarchy]>) -> Result<Vec<Node>> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let first = nodes.len() + 1;
         if first + wanted.len() > usize::from(veth::MAX_NODES) + 1 {
@@ -106,8 +131,11 @@ impl Fabric {
             let threads: Vec<_> = wanted
                 .iter()
                 .enumerate()
-                .map(|(i, &(name, zone))| {
-                    scope.spawn(move || Node::new(&self.shared, name, zone, (first + i) as u8))
+                .map(|(i, &node)| {
+                    scope.spawn(move || {
+                        let machine = groups.map(|groups| self.machine(node.0, groups)).transpose()?;
+                        Node::new(&self.shared, node, (first + i) as u8, machine)
+                    })
                 })
                 .collect();
             threads
@@ -118,6 +146,11 @@ impl Fabric {
         let made = made.into_iter().collect::<Result<Vec<_>>>()?;
         nodes.extend(made.iter().cloned());
         Ok(made)
+    }
+
+    fn machine(&self, name: &str, groups: &[Hierarchy]) -> Result<Machine> {
+        let hierarchies = groups.iter().map(|group| group.child(name)).collect::<Result<_>>()?;
+        Ok(Machine { disk: self.shared.run_dir.join(name).join("disk"), hierarchies })
     }
 
     /// All nodes, in order of creation, without the control node.
@@ -134,7 +167,7 @@ impl Fabric {
         if let Some(node) = control.as_ref() {
             return Ok(node.clone());
         }
-        let node = Node::new(&self.shared, "control", "", veth::CONTROL)?;
+        let node = Node::new(&self.shared, ("control", ""), veth::CONTROL, None)?;
         Ok(control.insert(node).clone())
     }
 
@@ -185,7 +218,7 @@ fn make(group: &Path, run_dir: &Path, cgroup_mount: PathBuf) -> Result<Shared> {
 }
 
 /// The folder for runs: `/run` is the one place that nodes do not see.
-fn temporary() -> PathBuf {
+pub(crate) fn temporary() -> PathBuf {
     let folder = std::env::temp_dir();
     if folder.starts_with("/run") { PathBuf::from("/tmp") } else { folder }
 }

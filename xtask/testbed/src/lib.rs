@@ -12,18 +12,22 @@
 //! over their command lines, sockets and HTTP.
 
 pub mod agent;
+pub mod apiserver;
 pub mod baseline;
 pub mod binaries;
 pub mod cgroup;
 pub mod cleanup;
+pub mod cluster;
 pub mod demo;
 pub mod discovery;
 pub mod fabric;
 pub mod faults;
+mod hierarchy;
 mod init;
 pub mod manifest;
 mod namespace;
 pub mod node;
+pub mod pause;
 pub mod peer;
 pub mod pod;
 pub mod probe;
@@ -34,6 +38,7 @@ pub mod wait;
 
 pub use agent::{Agent, AgentOptions};
 pub use baseline::{Baseline, BaselineService};
+pub use cluster::{Cluster, ClusterOptions, ProxyMode};
 pub use discovery::{Discovery, DiscoveryOptions};
 pub use fabric::Fabric;
 pub use init::node_init;

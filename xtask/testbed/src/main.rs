@@ -33,6 +33,11 @@ enum Command {
     EchoServer(Rest),
     /// Counts what connects lead to (run inside a pod)
     ProbeConnect(Rest),
+    /// A real Kubernetes cluster: up, down, kubectl
+    Cluster(Rest),
+    /// Holds a pod's namespaces (internal)
+    #[command(hide = true)]
+    Pause,
     /// PID 1 of a node (internal)
     #[command(hide = true)]
     NodeInit(Rest),
@@ -63,6 +68,8 @@ fn run(command: Command) -> Result<()> {
         Command::Client(rest) => evenkeel_testbed::peer::client::main(rest.args),
         Command::EchoServer(rest) => evenkeel_testbed::probe::echo::main(rest.args),
         Command::ProbeConnect(rest) => evenkeel_testbed::probe::connect::main(rest.args),
+        Command::Cluster(rest) => evenkeel_testbed::cluster::main(rest.args),
+        Command::Pause => evenkeel_testbed::pause::main(),
         Command::NodeInit(rest) => evenkeel_testbed::node_init(rest.args),
         Command::Reaper(rest) => evenkeel_testbed::cleanup::reaper(rest.args),
     }

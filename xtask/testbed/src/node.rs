@@ -18,7 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::agent::{Agent, AgentOptions};
 use crate::fabric::Shared;
-use crate::init::{Channel, Request, SpawnRequest};
+use crate::init::{Channel, Machine, Request, SpawnRequest};
 use crate::pod::Pod;
 use crate::process::{Process, Spawn, host_pid, send_signal};
 use crate::{binaries, cgroup, namespace, veth};
@@ -52,22 +52,39 @@ struct Inner {
     pods: Mutex<Vec<Pod>>,
     next_pod: AtomicU8,
     next_log: AtomicU32,
+    machine: Option<Machine>,
 }
 
 impl Node {
-    pub(crate) fn new(shared: &Arc<Shared>, name: &str, zone: &str, number: u8) -> Result<Self> {
-        Self::make(shared, name, zone, number).with_context(|| format!("make node {name}"))
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        (name, zone): (&str, &str),
+        number: u8,
+        machine: Option<Machine>,
+    ) -> Result<Self> {
+        let made = Self::make(shared, (name, zone), number, machine);
+        made.with_context(|| format!("make node {name}"))
     }
 
-    fn make(shared: &Arc<Shared>, name: &str, zone: &str, number: u8) -> Result<Self> {
+    fn make(
+        shared: &Arc<Shared>,
+        (name, zone): (&str, &str),
+        number: u8,
+        machine: Option<Machine>,
+    ) -> Result<Self> {
         let group = shared.group.join(name);
         fs::create_dir(&group).with_context(|| format!("make cgroup {}", group.display()))?;
         let logs = shared.run_dir.join(name);
-        fs::create_dir(&logs).with_context(|| format!("make {}", logs.display()))?;
+        fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .context("make a socket pair")?;
-        let outer = start_init(shared, name, &group, &logs, theirs)?;
+        let mut init = init_command(shared, name, &group, &logs, theirs)?;
+        if let Some(machine) = &machine {
+            init.arg("--machine").arg(serde_json::to_string(machine).context("encode a machine")?);
+        }
+        let outer = init.spawn().context("start the node's init")?;
+        drop(init); // It holds the other end of the socket.
         let opened = Channel::open(ours);
         let (channel, init) = opened.with_context(|| read_log(&logs.join("init.err")))?;
         let init_pid = host_pid(&init)?;
@@ -90,6 +107,7 @@ impl Node {
                 pods: Mutex::default(),
                 next_pod: AtomicU8::new(2),
                 next_log: AtomicU32::new(1),
+                machine,
             }),
         };
         veth::apply(shared.ip()?, &veth::node_link(number, &namespaces.join("net")))?;
@@ -121,6 +139,16 @@ impl Node {
     /// fd30::N
     pub fn address6(&self) -> Ipv6Addr {
         veth::node_address6(self.number())
+    }
+
+    /// The folder of its logs.
+    pub(crate) fn logs(&self) -> &Path {
+        &self.inner.logs
+    }
+
+    /// Its network namespace.
+    pub(crate) fn netns(&self) -> Result<OwnedFd> {
+        self.inner.net.try_clone().context("copy a descriptor")
     }
 
     /// Its cgroup as the host sees it; the root of the hierarchy for everything in the node.
@@ -261,9 +289,26 @@ impl Node {
     /// # Errors
     /// No connection, no answer within two seconds, or an answer that is not HTTP.
     pub fn http_get(&self, address: SocketAddr, path: &str) -> Result<(u16, String)> {
+        self.http(address, "GET", path, "")
+    }
+
+    /// A POST of JSON, else as [`Node::http_get`].
+    ///
+    /// # Errors
+    /// As [`Node::http_get`].
+    pub fn http_post(&self, address: SocketAddr, path: &str, body: &str) -> Result<(u16, String)> {
+        self.http(address, "POST", path, body)
+    }
+
+    fn http(&self, address: SocketAddr, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
         let stream = self.in_netns(|| Ok(TcpStream::connect_timeout(&address, HTTP)?));
-        let answer = stream.and_then(|stream| get(stream, address, path));
-        answer.with_context(|| format!("GET http://{address}{path} on {}", self.name()))
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer = stream.and_then(|stream| exchange(stream, &(head + body)));
+        answer.with_context(|| format!("{method} http://{address}{path} on {}", self.name()))
     }
 
     /// A path of the node's mount namespace, as seen from the creator.
@@ -282,6 +327,23 @@ impl Node {
         cgroup::kill_all(&self.inner.group)
     }
 
+    /// Unplugs its network: nobody reaches it any more, nor it anybody. Only another node of the same number changes that.
+    pub(crate) fn unplug(&self) -> Result<()> {
+        veth::apply(self.inner.shared.ip()?, &veth::unplug(self.number()))
+    }
+
+    /// Another node in the place of this one, which was killed: with its name, addresses and disk, and nothing else.
+    pub(crate) fn boot_again(&self) -> Result<Self> {
+        let Inner { name, zone, number, shared, group, machine, .. } = &*self.inner;
+        self.bury();
+        cgroup::remove(group)?;
+        for hierarchy in machine.iter().flat_map(|machine| &machine.hierarchies) {
+            // What containers left in it; the group itself is where the next init begins.
+            cgroup::children(&hierarchy.group).iter().try_for_each(|group| cgroup::remove_tree(group))?;
+        }
+        Self::new(shared, (name, zone), *number, machine.clone())
+    }
+
     /// Whether its init runs.
     pub fn alive(&self) -> bool {
         !self.inner.channel.closed()
@@ -295,7 +357,7 @@ impl Node {
     }
 }
 
-fn start_init(shared: &Shared, name: &str, group: &Path, logs: &Path, control: OwnedFd) -> Result<Child> {
+fn init_command(shared: &Shared, name: &str, group: &Path, logs: &Path, control: OwnedFd) -> Result<Command> {
     let log = |file: &str| {
         let path = logs.join(file);
         fs::File::create(&path).with_context(|| format!("make {}", path.display()))
@@ -304,17 +366,17 @@ fn start_init(shared: &Shared, name: &str, group: &Path, logs: &Path, control: O
     command.args(["node-init", "--name", name, "--cgroup"]).arg(group);
     command.arg("--cgroup-mount").arg(&shared.cgroup_mount);
     command.stdin(Stdio::from(control)).stdout(log("init.out")?).stderr(log("init.err")?);
-    command.spawn().context("start the node's init")
+    Ok(command)
 }
 
 fn read_log(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-fn get(mut stream: TcpStream, address: SocketAddr, path: &str) -> Result<(u16, String)> {
+fn exchange(mut stream: TcpStream, request: &str) -> Result<(u16, String)> {
     stream.set_read_timeout(Some(HTTP))?;
     stream.set_write_timeout(Some(HTTP))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

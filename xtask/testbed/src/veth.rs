@@ -70,6 +70,11 @@ pub(crate) fn node_link(node: u8, netns: &Path) -> String {
     )
 }
 
+/// Takes a node's link away, run in the fabric's namespace.
+pub(crate) fn unplug(node: u8) -> String {
+    format!("link del n{node}\n")
+}
+
 /// A node's addresses and routes, run in its namespace.
 pub(crate) fn node_routes(node: u8) -> String {
     let mut script = format!(

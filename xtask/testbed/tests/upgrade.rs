@@ -84,3 +84,43 @@ fn the_first_sigterm_of_a_draining_agent_cuts_nothing() -> Result<()> {
     ensure!(exit.success(), "{exit:?}\n{}", old.tail());
     world.fabric.close()
 }
+
+#[test]
+fn a_superseded_agent_that_shall_stay_ends_only_when_told_to() -> Result<()> {
+    let plan = Plan { agent_args: &["--stay-when-superseded"], ..ONE };
+    let world = World::new(&plan)?;
+    let old = &world.agents[0];
+    let new = world.nodes[0].start_agent(&world.options.clone().surge())?;
+    new.wait_ready(SOON)?;
+    eventually("the old agent has drained and waits", SOON, || {
+        ensure!(old.stderr().contains("waiting to be told to end"), "{}", old.tail());
+        Ok(())
+    })?;
+    // As the kubelet asks: alive, so that it is not restarted, and not ready, so that nothing is expected of it.
+    let answer = |path| Ok::<_, anyhow::Error>(world.nodes[0].http_get(world.options.http, path)?.0);
+    ensure!(answer("/healthz")? == 200 && answer("/ready")? == 503, "{}", old.tail());
+    ensure!(old.try_status().is_none(), "{}", old.tail());
+    old.terminate()?;
+    let exit = old.wait(SOON)?;
+    ensure!(exit.success(), "{exit:?}\n{}", old.tail());
+    ensure!(new.status()?["ready"] == true, "the one that stayed took nothing with it: {}", new.status()?);
+    world.fabric.close()
+}
+
+#[test]
+fn a_superseded_agent_that_stays_makes_room_for_its_successor_when_the_newer_dies() -> Result<()> {
+    let plan = Plan { agent_args: &["--stay-when-superseded"], ..ONE };
+    let world = World::new(&plan)?;
+    let old = &world.agents[0];
+    let new = world.nodes[0].start_agent(&world.options.clone().surge())?;
+    new.wait_ready(SOON)?;
+    eventually("the old agent has drained and waits", SOON, || {
+        ensure!(old.stderr().contains("waiting to be told to end"), "{}", old.tail());
+        Ok(())
+    })?;
+    new.kill()?;
+    let exit = old.wait(SOON)?;
+    ensure!(exit.success(), "{exit:?}\n{}", old.tail());
+    ensure!(old.stderr().contains("the newer agent is silent"), "{}", old.tail());
+    world.fabric.close()
+}

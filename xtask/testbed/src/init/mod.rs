@@ -7,10 +7,12 @@
 //! Deliberately not here: links and addresses ([`crate::veth`]) and anything about what is spawned.
 
 mod channel;
+mod machine;
 mod serve;
 mod setup;
 mod wire;
 
 pub(crate) use channel::{Channel, Started};
+pub(crate) use machine::Machine;
 pub use setup::node_init;
 pub(crate) use wire::{Request, SpawnRequest};

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, sethostname, setsid};
 
+use super::machine::Machine;
 use super::serve;
 use super::wire::{Report, send};
 use crate::sysctl;
@@ -34,6 +35,9 @@ struct Args {
     /// Where cgroup2 is mounted, on the host and then in the node.
     #[arg(long)]
     cgroup_mount: PathBuf,
+    /// What a node of a real cluster has besides, as JSON.
+    #[arg(long)]
+    machine: Option<String>,
 }
 
 /// Runs a node's init until its creator is gone. Must be called before the process has other threads.
@@ -42,18 +46,20 @@ struct Args {
 /// A namespace, mount or cgroup cannot be made; the creator is told the same.
 pub fn node_init(args: Vec<OsString>) -> Result<()> {
     let args = Args::try_parse_from(std::iter::once("node-init".into()).chain(args))?;
-    match isolate(&args) {
-        Ok(true) => become_init(&args),
+    let machine = args.machine.as_deref().map(serde_json::from_str).transpose();
+    let machine: Option<Machine> = machine.context("read what the machine has")?;
+    match isolate(&args, machine.as_ref()) {
+        Ok(true) => become_init(&args, machine.as_ref()),
         Ok(false) => Ok(()),
         Err(error) => fail(error),
     }
 }
 
 /// Moves into the node's cgroup and namespaces. `true` in the process that is PID 1 there; the other waits for it.
-fn isolate(args: &Args) -> Result<bool> {
+fn isolate(args: &Args, machine: Option<&Machine>) -> Result<bool> {
     setsid().context("start a session")?;
-    let procs = args.cgroup.join("cgroup.procs");
-    fs::write(&procs, "0").with_context(|| format!("move into {}", procs.display()))?;
+    enter_cgroup(&args.cgroup)?;
+    machine.map_or(Ok(()), Machine::enter_hierarchies)?;
     let all = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
@@ -61,6 +67,7 @@ fn isolate(args: &Args) -> Result<bool> {
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWPID;
     unshare(all).context("make the node's namespaces")?;
+    machine.map_or(Ok(()), |machine| machine.leave_root(&args.cgroup))?;
     // SAFETY: the process has one thread.
     match unsafe { fork() }.context("fork the node's init")? {
         ForkResult::Child => Ok(true),
@@ -76,8 +83,8 @@ fn isolate(args: &Args) -> Result<bool> {
     }
 }
 
-fn become_init(args: &Args) -> Result<()> {
-    if let Err(error) = prepare(args) {
+fn become_init(args: &Args, machine: Option<&Machine>) -> Result<()> {
+    if let Err(error) = prepare(args, machine) {
         return fail(error);
     }
     let me = pidfd_of(1)?;
@@ -90,10 +97,11 @@ fn fail(error: anyhow::Error) -> Result<()> {
     Err(error)
 }
 
-fn prepare(args: &Args) -> Result<()> {
+fn prepare(args: &Args, machine: Option<&Machine>) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).context("tie init to its parent")?;
     sethostname(&args.name).context("set the host name")?;
     mounts(&args.cgroup_mount)?;
+    machine.map_or(Ok(()), |machine| machine.mount(&args.cgroup_mount))?;
     sysctl::router()
 }
 
@@ -118,7 +126,13 @@ fn mounts(cgroup_mount: &Path) -> Result<()> {
     Ok(())
 }
 
-fn fresh(kind: &str, target: impl AsRef<Path>, options: &str) -> Result<()> {
+/// Moves this process into a cgroup.
+pub(super) fn enter_cgroup(group: &Path) -> Result<()> {
+    let procs = group.join("cgroup.procs");
+    fs::write(&procs, "0").with_context(|| format!("move into {}", procs.display()))
+}
+
+pub(super) fn fresh(kind: &str, target: impl AsRef<Path>, options: &str) -> Result<()> {
     let target = target.as_ref();
     let options = (!options.is_empty()).then_some(options);
     mount(Some(kind), target, Some(kind), MsFlags::empty(), options)

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tier 4: a real Kubernetes cluster, without anything of Evenkeel's: Services through the real kube-proxy, a node that
+//! loses its power, an API server that is killed, and nothing left at the end.
+//!
+//! One cluster serves all that one proxy mode shows: coming up costs more than any of it.
+
+mod kubernetes;
+
+use anyhow::{Context, Result, ensure};
+use evenkeel_testbed::{Cluster, ClusterOptions, ProxyMode};
+use kubernetes::{Leftovers, SERVERS, SOON, load, servers};
+
+#[test]
+fn services_are_balanced_through_nftables_and_a_node_comes_back_after_a_power_cut() -> Result<()> {
+    let before = Leftovers::now()?;
+    let cluster = Cluster::up(ClusterOptions::default())?;
+    let service = servers(&cluster)?;
+    all_servers_answer(&cluster, &service)?;
+    a_node_that_loses_power_is_noticed_and_comes_back(&cluster)?;
+    all_servers_answer(&cluster, &service)?;
+    the_api_server_comes_back_after_a_crash_with_its_history_compacted(&cluster)?;
+    a_service_account_has_its_own_rights(&cluster)?;
+    cluster.down()?;
+    before.nothing_more()
+}
+
+#[test]
+fn services_of_both_families_are_balanced_through_iptables_and_a_dropped_cluster_leaves_nothing() -> Result<()>
+{
+    let before = Leftovers::now()?;
+    let zones = ["zone-a", "zone-b"].map(String::from).to_vec();
+    let proxy_mode = ProxyMode::Iptables;
+    let cluster =
+        Cluster::up(ClusterOptions { zones, proxy_mode, dual_stack: true, ..ClusterOptions::default() })?;
+    let service = servers(&cluster)?;
+    all_servers_answer(&cluster, &service)?;
+    let other = ["get", "service", "web", "-o", "jsonpath={.spec.clusterIPs[1]}"];
+    let other = cluster.kubectl().run(&other)?;
+    ensure!(other.contains(':'), "no IPv6 address: {other}");
+    all_servers_answer(&cluster, &format!("[{other}]:80"))?;
+    drop(cluster);
+    before.nothing_more()
+}
+
+fn all_servers_answer(cluster: &Cluster, service: &str) -> Result<()> {
+    let report = load(cluster, service)?;
+    let (requests, connects) = (report["requests"].as_u64(), report["churned"].as_u64());
+    ensure!(requests > Some(20) && connects > Some(20), "hardly any load: {report}");
+    ensure!(report["failures_total"] == 0 && report["succeeded"] == report["requests"], "{report}");
+    let pods = report["pods"].as_object().context("no pods")?;
+    ensure!(pods.len() == SERVERS, "{} of {SERVERS} servers answered: {report}", pods.len());
+    Ok(())
+}
+
+fn a_node_that_loses_power_is_noticed_and_comes_back(cluster: &Cluster) -> Result<()> {
+    let name = "node-2";
+    let node = cluster.node(name)?;
+    node.power_off()?;
+    ensure!(!node.node().alive());
+    cluster.node_not_ready(name)?;
+    cluster.power_on(name)?;
+    cluster.node_ready(name)?;
+    cluster.kubectl().rolled_out(&["deployment/web"], SOON)
+}
+
+fn the_api_server_comes_back_after_a_crash_with_its_history_compacted(cluster: &Cluster) -> Result<()> {
+    let kubectl = cluster.kubectl();
+    let version = kubectl.run(&["get", "--raw", "/api/v1/services"])?;
+    let list: serde_json::Value = serde_json::from_str(&version).context("a list is no JSON")?;
+    let version = list["metadata"]["resourceVersion"].as_str().context("a list has no version")?;
+    kubectl.run(&["annotate", "service", "web", "evenkeel.test/history=moves-on"])?;
+    cluster.apiserver().compact_history()?;
+    cluster.apiserver().kill()?;
+    ensure!(kubectl.run(&["get", "--raw", "/readyz"]).is_err(), "a dead server answered");
+    cluster.apiserver().restart()?;
+    ensure!(
+        kubectl.run(&["get", "service", "web", "-o", "yaml"])?.contains("moves-on"),
+        "the change is lost"
+    );
+    let old = format!("/api/v1/services?resourceVersion={version}&resourceVersionMatch=Exact");
+    let answer = kubectl.output(&["get", "--raw", &old])?;
+    let said = [answer.stdout, answer.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    ensure!(said.contains("too old"), "history from before is still there: {said}");
+    Ok(())
+}
+
+fn a_service_account_has_its_own_rights(cluster: &Cluster) -> Result<()> {
+    let kubeconfig = cluster.service_account_kubeconfig("default", "default")?;
+    let kubeconfig = kubeconfig.to_string_lossy();
+    let who = ["--kubeconfig", &kubeconfig, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"];
+    let name = cluster.kubectl().run(&who)?;
+    ensure!(name == "system:serviceaccount:default:default", "{name}");
+    let pods = cluster.kubectl().output(&["--kubeconfig", &kubeconfig, "get", "pods"])?;
+    ensure!(!pods.status.success(), "it may read pods");
+    Ok(())
+}
