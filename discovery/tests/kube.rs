@@ -352,6 +352,7 @@ async fn until_ready(app: &App, part: &str) {
     let wait = async {
         while !last.contains(part) {
             last = ready(app).await;
+            // Seen from outside, over HTTP: nothing tells of it.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -377,6 +378,7 @@ async fn it_is_ready_only_after_the_first_sync_and_says_how_old_its_knowledge_is
     // The link counts as up only after the watches have lasted for a moment.
     let back = async {
         while age(&app) > 0.0 {
+            // A metric: nothing tells of it.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -394,19 +396,9 @@ async fn an_invalid_annotation_is_one_event_from_any_number_of_replicas() {
     let fake = small().await;
     fake.service("a", json!({"evenkeel.io/zone": "nowhere"}));
     let replicas = [app(&fake).await, app(&fake).await];
-    let wait = async {
-        while fake.events().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(DEADLINE, wait).await.unwrap();
+    timeout(DEADLINE, fake.has_events(1)).await.unwrap();
     fake.service("b", json!({"evenkeel.io/zone": "elsewhere"}));
-    let wait = async {
-        while fake.events().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(DEADLINE, wait).await.unwrap();
+    timeout(DEADLINE, fake.has_events(2)).await.unwrap();
     for replica in replicas {
         replica.shutdown().await;
     }

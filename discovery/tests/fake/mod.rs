@@ -55,7 +55,7 @@ struct State {
     connections: u64,
     /// Connections up to this one say nothing any more.
     muted: u64,
-    events: BTreeMap<String, Value>,
+    events: watch::Sender<BTreeMap<String, Value>>,
 }
 
 /// The server. Dropping it closes everything.
@@ -235,7 +235,13 @@ impl Fake {
 
     /// Events by name.
     pub(crate) fn events(&self) -> BTreeMap<String, Value> {
-        self.state.lock().events.clone()
+        self.state.lock().events.borrow().clone()
+    }
+
+    /// Waits until there are as many Events.
+    pub(crate) async fn has_events(&self, count: usize) {
+        let mut events = self.state.lock().events.subscribe();
+        events.wait_for(|events| events.len() >= count).await.unwrap();
     }
 }
 
@@ -411,18 +417,17 @@ fn catch_up(
 
 fn write_event(method: &Method, name: &str, body: &[u8], state: &Mutex<State>) -> Response<Pieces> {
     let event: Value = serde_json::from_slice(body).unwrap();
-    let mut state = state.lock();
+    let state = state.lock();
     if *method == Method::PATCH {
-        let held = state.events.get_mut(name).unwrap();
-        held["series"] = event["series"].clone();
+        state.events.send_modify(|events| events.get_mut(name).unwrap()["series"] = event["series"].clone());
         return script(Answer::Whole(
             "{\"kind\":\"Event\",\"apiVersion\":\"events.k8s.io/v1\",\"metadata\":{}}",
         ));
     }
     let name = event["metadata"]["name"].as_str().unwrap().to_owned();
-    if state.events.contains_key(&name) {
+    if state.events.borrow().contains_key(&name) {
         return script(Answer::Status(409, None, r#"{"kind":"Status","code":409,"reason":"AlreadyExists"}"#));
     }
-    state.events.insert(name, event);
+    state.events.send_modify(|events| drop(events.insert(name, event)));
     script(Answer::Whole("{\"kind\":\"Event\",\"apiVersion\":\"events.k8s.io/v1\",\"metadata\":{}}"))
 }
