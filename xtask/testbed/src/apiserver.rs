@@ -2,8 +2,8 @@
 //! A real etcd and kube-apiserver without anything behind them: for tests of who talks to the API, where a whole cluster
 //! would only add time. No controllers run, so EndpointSlices are what the test writes.
 //!
-//! `etcd`, `kube-apiserver` and `kubectl` come from `EVENKEEL_CLUSTER_PATH` (set by `cargo xtask test`), else from
-//! `KUBEBUILDER_ASSETS`, else from `PATH`; without them a start fails, it skips nothing. What must always be true: everything listens on loopback, and dies with its creator.
+//! `etcd`, `kube-apiserver` and `kubectl` are found where a cluster finds its programs; without them a start fails, it
+//! skips nothing. What must always be true: everything listens on loopback, and dies with its creator.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::cluster::control::compact;
+use crate::cluster::pki::Pki;
+use crate::cluster::programs::Programs;
 use crate::wait::eventually;
 
-/// Where `cargo xtask` says what it has found or made.
-const PREPARED: &str = "EVENKEEL_CLUSTER_PATH";
-/// The Kubernetes project's own variable for test binaries.
-const ASSETS: &str = "KUBEBUILDER_ASSETS";
+/// What it is made of.
+const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 /// How long the API server may take; five seconds on two idle cores.
 const READY: Duration = Duration::from_secs(120);
 /// Of the administrator. It lives as long as the folder.
@@ -32,6 +32,8 @@ const ADMIN: &str = "admin-of-the-testbed";
 /// The two processes. Dropping it kills both and removes their folder.
 pub struct ApiServer {
     folder: TempDir,
+    programs: Programs,
+    pki: Pki,
     etcd: Daemon,
     server: Option<Daemon>,
     etcd_address: SocketAddr,
@@ -52,9 +54,10 @@ impl ApiServer {
     pub fn start() -> Result<Self> {
         let folder = TempDir::new()?;
         let (etcd_address, peers, address) = (unused()?, unused()?, unused()?);
-        credentials(folder.path())?;
+        let programs = Programs::find_some(&PROGRAMS)?;
+        let pki = credentials(folder.path())?;
         let (clients, peers) = (format!("http://{etcd_address}"), format!("http://{peers}"));
-        let mut command = Command::new(program("etcd")?);
+        let mut command = Command::new(programs.path("etcd"));
         command
             .arg("--data-dir")
             .arg(folder.path().join("etcd"))
@@ -64,7 +67,7 @@ impl ApiServer {
             .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
             .args(["--initial-cluster", &format!("default={peers}")]);
         let etcd = Daemon::spawn(command, &folder.path().join("etcd.log"))?;
-        let mut server = Self { folder, etcd, server: None, etcd_address, address };
+        let mut server = Self { folder, programs, pki, etcd, server: None, etcd_address, address };
         server.start_server()?;
         Ok(server)
     }
@@ -80,7 +83,7 @@ impl ApiServer {
     /// As [`ApiServer::start`].
     pub fn start_server(&mut self) -> Result<()> {
         let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
-        let mut command = Command::new(program("kube-apiserver")?);
+        let mut command = Command::new(self.programs.path("kube-apiserver"));
         command.args([
             format!("--etcd-servers=http://{}", self.etcd_address),
             format!("--secure-port={}", self.address.port()),
@@ -127,7 +130,7 @@ impl ApiServer {
     /// # Errors
     /// As [`ApiServer::kubectl`].
     pub fn kubectl_with(&self, kubeconfig: &Path, arguments: &[&str], input: &str) -> Result<String> {
-        let mut child = Command::new(program("kubectl")?)
+        let mut child = Command::new(self.programs.path("kubectl"))
             .env("KUBECONFIG", kubeconfig)
             .args(["--cache-dir", &self.folder.path().join("cache").to_string_lossy()])
             .args(arguments)
@@ -149,18 +152,8 @@ impl ApiServer {
     /// # Errors
     /// It cannot be written.
     pub fn kubeconfig(&self, name: &str, token: &str) -> Result<PathBuf> {
-        let authority = self.folder.path().join("ca.crt");
-        let cluster =
-            json!({"server": format!("https://{}", self.address), "certificate-authority": authority});
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "evenkeel",
-            "clusters": [{"name": "evenkeel", "cluster": cluster}],
-            "users": [{"name": "user", "user": {"token": token}}],
-            "contexts": [{"name": "evenkeel", "context": {"cluster": "evenkeel", "user": "user"}}],
-        });
-        let path = self.folder.path().join(format!("{name}.kubeconfig"));
-        fs::write(&path, config.to_string())?;
-        Ok(path)
+        let server = format!("https://{}", self.address);
+        self.pki.kubeconfig_for(name, &server, &json!({"token": token}))
     }
 
     /// Compacts etcd up to now: after its next start, the API server answers 410 to who goes on from before.
@@ -168,14 +161,9 @@ impl ApiServer {
     /// # Errors
     /// etcd does not answer.
     pub fn compact(&self) -> Result<()> {
-        // A read of the key `\0`, which nobody has: its header has the revision.
-        let range = self.etcd("/v3/kv/range", &json!({"key": "AA=="}))?;
-        let revision = range["header"]["revision"].clone();
-        ensure!(revision.is_string(), "etcd named no revision: {range}");
-        self.etcd("/v3/kv/compaction", &json!({"revision": revision, "physical": true})).map(drop)
+        compact(|path, body| self.etcd(path, body))
     }
 
-    /// etcd's JSON gateway, <https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/>.
     fn etcd(&self, path: &str, body: &Value) -> Result<Value> {
         let body = body.to_string();
         let mut stream = TcpStream::connect(self.etcd_address)?;
@@ -249,38 +237,10 @@ fn unused() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn program(name: &str) -> Result<PathBuf> {
-    let variables = [PREPARED, ASSETS, "PATH"].map(|variable| std::env::var_os(variable).unwrap_or_default());
-    let found = variables
-        .iter()
-        .flat_map(std::env::split_paths)
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    match found {
-        Some(path) => Ok(path),
-        None => {
-            bail!("{name} is not there: set {ASSETS} to the folder that has etcd, kube-apiserver and kubectl")
-        }
-    }
-}
-
 /// An authority, the server's certificate, the key of ServiceAccounts' tokens and the administrator's token.
-fn credentials(folder: &Path) -> Result<()> {
-    let write = |name: &str, text: String| fs::write(folder.join(name), text);
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "evenkeel-testbed");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate()?;
-    write("ca.crt", params.self_signed(&key)?.pem())?;
-    let authority = Issuer::new(params, key);
-    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
-    params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let key = KeyPair::generate()?;
-    write("server.crt", params.signed_by(&key, &authority)?.pem())?;
-    write("server.key", key.serialize_pem())?;
-    let tokens = KeyPair::generate()?;
-    write("sa.key", tokens.serialize_pem())?;
-    write("sa.pub", tokens.public_key_pem())?;
-    Ok(write("tokens.csv", format!("{ADMIN},admin,admin,system:masters\n"))?)
+fn credentials(folder: &Path) -> Result<Pki> {
+    let pki = Pki::new(folder)?;
+    pki.issue("server", "kube-apiserver", &[], &["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+    fs::write(folder.join("tokens.csv"), format!("{ADMIN},admin,admin,system:masters\n"))?;
+    Ok(pki)
 }

@@ -104,14 +104,9 @@ impl ApiServer {
     /// # Errors
     /// etcd does not answer.
     pub fn compact_history(&self) -> Result<()> {
-        // A read of the key `\0`, which nobody has: its header has the revision.
-        let range = self.etcd("/v3/kv/range", &json!({ "key": "AA==" }))?;
-        let revision = range["header"]["revision"].clone();
-        ensure!(revision.is_string(), "etcd named no revision: {range}");
-        self.etcd("/v3/kv/compaction", &json!({ "revision": revision, "physical": true })).map(drop)
+        compact(|path, body| self.etcd(path, body))
     }
 
-    /// etcd's JSON gateway, <https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/>.
     fn etcd(&self, path: &str, body: &Value) -> Result<Value> {
         let address: SocketAddr = ETCD.parse().context("etcd's address")?;
         let (status, answer) = self.node.http_post(address, path, &body.to_string())?;
@@ -119,6 +114,15 @@ impl ApiServer {
         let chunked = answer.lines().find(|line| line.starts_with('{')).unwrap_or(&answer);
         serde_json::from_str(chunked).with_context(|| format!("etcd's answer to {path}: {answer}"))
     }
+}
+
+/// Compacts an etcd up to now. `etcd` posts to its JSON gateway, <https://etcd.io/docs/v3.5/dev-guide/api_grpc_gateway/>.
+pub(crate) fn compact(etcd: impl Fn(&str, &Value) -> Result<Value>) -> Result<()> {
+    // A read of the key `\0`, which nobody has: its header has the revision.
+    let range = etcd("/v3/kv/range", &json!({ "key": "AA==" }))?;
+    let revision = range["header"]["revision"].clone();
+    ensure!(revision.is_string(), "etcd named no revision: {range}");
+    etcd("/v3/kv/compaction", &json!({ "revision": revision, "physical": true })).map(drop)
 }
 
 /// The API server's address as nodes see it.

@@ -9,12 +9,12 @@
 //! Deliberately not here: how programs come onto the machine (`cargo xtask`), cluster DNS, ingress, storage.
 
 mod command;
-mod control;
+pub(crate) mod control;
 mod forward;
 pub mod images;
 mod kubectl;
-mod pki;
-mod programs;
+pub(crate) mod pki;
+pub(crate) mod programs;
 mod setup;
 mod worker;
 

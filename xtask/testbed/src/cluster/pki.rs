@@ -11,6 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -18,21 +20,21 @@ use rcgen::{
 use serde_json::{Value, json};
 
 /// An authority and the folder of what it issued.
-pub(super) struct Pki {
+pub(crate) struct Pki {
     folder: PathBuf,
     authority: Issuer<'static, KeyPair>,
     certificate: String,
 }
 
 /// Paths of a certificate and its key.
-pub(super) struct Issued {
-    pub(super) certificate: String,
-    pub(super) key: String,
+pub(crate) struct Issued {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Pki {
     /// A new authority, and the key of ServiceAccount tokens as `sa.key` and `sa.pub`.
-    pub(super) fn new(folder: &Path) -> Result<Self> {
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, "evenkeel-testbed");
@@ -49,12 +51,12 @@ impl Pki {
     }
 
     /// The path of one of its files.
-    pub(super) fn path(&self, file: &str) -> String {
+    pub(crate) fn path(&self, file: &str) -> String {
         self.folder.join(file).to_string_lossy().into_owned()
     }
 
     /// A certificate for user `name` in `groups`, valid as a server for `hosts` (names or addresses).
-    pub(super) fn issue(&self, file: &str, name: &str, groups: &[&str], hosts: &[String]) -> Result<Issued> {
+    pub(crate) fn issue(&self, file: &str, name: &str, groups: &[&str], hosts: &[String]) -> Result<Issued> {
         let (certificate, key) = self.sign(name, groups, hosts)?;
         let (at, key_at) = (format!("{file}.crt"), format!("{file}.key"));
         self.write(&at, &certificate)?;
@@ -63,7 +65,7 @@ impl Pki {
     }
 
     /// A kubeconfig for user `name` in `groups` at `server`; returns its path.
-    pub(super) fn kubeconfig(
+    pub(crate) fn kubeconfig(
         &self,
         file: &str,
         server: &str,
@@ -72,16 +74,16 @@ impl Pki {
     ) -> Result<PathBuf> {
         let (certificate, key) = self.sign(name, groups, &[])?;
         let user = json!({
-            "client-certificate-data": base64(certificate.as_bytes()),
-            "client-key-data": base64(key.as_bytes()),
+            "client-certificate-data": BASE64.encode(&certificate),
+            "client-key-data": BASE64.encode(&key),
         });
         self.kubeconfig_for(file, server, &user)
     }
 
     /// A kubeconfig with what proves the user, such as `{"token": …}`; returns its path. JSON is YAML.
-    pub(super) fn kubeconfig_for(&self, file: &str, server: &str, user: &Value) -> Result<PathBuf> {
+    pub(crate) fn kubeconfig_for(&self, file: &str, server: &str, user: &Value) -> Result<PathBuf> {
         let cluster =
-            json!({ "server": server, "certificate-authority-data": base64(self.certificate.as_bytes()) });
+            json!({ "server": server, "certificate-authority-data": BASE64.encode(&self.certificate) });
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -115,32 +117,9 @@ impl Pki {
     }
 }
 
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |n: usize| u32::from(chunk.get(n).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for n in 0..4 {
-            let digit = char::from(ALPHABET[(bits >> (18 - 6 * n) & 63) as usize]);
-            text.push(if n <= chunk.len() { digit } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfcs_test_vectors() {
-        let vectors = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
-        for (plain, encoded) in vectors {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-    }
 
     #[test]
     fn keys_are_for_their_owner_alone() {

@@ -16,7 +16,7 @@ const USUAL: [&str; 5] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/cni/bin
 
 /// Where each program is.
 #[derive(Debug, Clone)]
-pub(super) struct Programs {
+pub(crate) struct Programs {
     folders: Vec<PathBuf>,
 }
 
@@ -43,15 +43,23 @@ impl Programs {
     /// # Errors
     /// Some are missing: names them.
     pub(super) fn find() -> Result<Self> {
-        let variables = [PATH, ASSETS, "PATH"].map(|name| std::env::var_os(name).unwrap_or_default());
-        Self::find_in(&variables)
+        Self::find_in(&variables(), &ALL)
     }
 
-    fn find_in(variables: &[OsString]) -> Result<Self> {
+    /// Looks for these only: for who needs a part of a cluster.
+    ///
+    /// # Errors
+    /// As [`Programs::find`].
+    pub(crate) fn find_some(names: &[&str]) -> Result<Self> {
+        Self::find_in(&variables(), names)
+    }
+
+    fn find_in(variables: &[OsString], names: &[&str]) -> Result<Self> {
         let listed = variables.iter().flat_map(std::env::split_paths);
         let folders = listed.filter(|path| path.is_absolute()).chain(USUAL.map(PathBuf::from)).collect();
         let programs = Self { folders };
-        let missing: Vec<&str> = ALL.into_iter().filter(|name| programs.search(name).is_none()).collect();
+        let missing: Vec<&str> =
+            names.iter().copied().filter(|name| programs.search(name).is_none()).collect();
         if !missing.is_empty() {
             bail!(
                 "a cluster needs {}: `cargo xtask cluster up` and `cargo xtask test --tier cluster` fetch or build them; \
@@ -67,7 +75,7 @@ impl Programs {
     }
 
     /// The path of a program of [`ALL`]; its bare name for others, to be found by whoever starts it.
-    pub(super) fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.search(name).map_or_else(|| name.to_owned(), |path| path.to_string_lossy().into_owned())
     }
 
@@ -83,6 +91,10 @@ impl Programs {
     }
 }
 
+fn variables() -> [OsString; 3] {
+    [PATH, ASSETS, "PATH"].map(|name| std::env::var_os(name).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,12 +105,12 @@ mod tests {
         for name in ALL.iter().filter(|name| **name != "kubelet") {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let error = Programs::find_in(&[folder.path().into()]).unwrap_err().to_string();
+        let error = Programs::find_in(&[folder.path().into()], &ALL).unwrap_err().to_string();
         assert!(error.contains("kubelet") && !error.contains("kube-apiserver,"), "{error}");
         assert!(error.contains(ASSETS), "{error}");
 
         std::fs::write(folder.path().join("kubelet"), "").unwrap();
-        let found = Programs::find_in(&[folder.path().into()]).unwrap();
+        let found = Programs::find_in(&[folder.path().into()], &ALL).unwrap();
         assert_eq!(Path::new(&found.path("etcd")), folder.path().join("etcd"));
         assert_eq!(found.plugins(), folder.path());
     }
