@@ -412,30 +412,6 @@ async fn many_first_requests_share_one_dial() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn draining_says_goaway_and_finishes_what_is_in_flight() {
-    let go_on = Arc::new(Notify::new());
-    let server = Server::echo_when(&go_on).await;
-    let rig = Rig::new(Application::Http2, &[server.address]).await;
-    let mut client = rig.client().await;
-    let (response, mut up) = client.send.send_request(grpc("/slow"), false).unwrap();
-    up.send_data(Bytes::from_static(b"hello"), true).unwrap();
-    until("the server has it", || server.requests.load(SeqCst) == 1).await;
-    rig.drain.cancel();
-    soon("GOAWAY", async {
-        while client.send.clone().ready().await.is_ok() {
-            tokio::task::yield_now().await
-        }
-    })
-    .await;
-    go_on.notify_one();
-    let answer = read(soon("the answer", response).await.unwrap()).await.unwrap();
-    assert_eq!(answer.grpc_status(), Some("0"));
-    drop(client.send);
-    soon("the connection ends", client.connection).await.unwrap().unwrap();
-    until("no connection is left", || rig.proxy.open_connections() == 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_endpoint_gets_fewer_requests() {
     let slow = Server::start(|request, respond| async move {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The way out: hand back what was registered, finish what is in flight.
 //!
-//! First the listeners go out of the maps, so that new connects are balanced in the kernel or by a newer agent; then
-//! clients are told (GOAWAY) and requests in flight finish, for a limited time. Programs, maps and links stay: connections
-//! that the kernel placed never notice, and neither does a connect.
+//! First the listeners go out of the maps, so that new connects are balanced in the kernel or by a newer agent; only then
+//! clients are told (GOAWAY): told before, they would connect to this agent again. Requests in flight finish, for a limited
+//! time. Programs, maps and links stay: connections that the kernel placed never notice, and neither does a connect.
 
 use std::time::Duration;
 
@@ -40,11 +40,11 @@ impl Drain {
         let Self { role, becomes, pods, proxy, go_away, timeout } = self;
         let until = Instant::now() + timeout;
         role.send_replace(becomes);
-        go_away.cancel();
         // Connects that were handed over before may still have to be accepted.
         if timeout_at(until, pods.drained()).await.is_err() {
             tracing::warn!("pods were still listening at the end of the drain");
         }
+        go_away.cancel();
         let mut looks = interval(LOOK);
         while proxy.open_connections() > 0 {
             if timeout_at(until, looks.tick()).await.is_err() {

@@ -7,17 +7,19 @@
 use std::{
     future::poll_fn,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::Poll,
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use h2::server::{Builder, Connection};
+use tokio::time::{Sleep, sleep};
 
 use super::{
     pool::{CONNECTION_WINDOW, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW},
@@ -37,6 +39,11 @@ const STREAMS: u32 = 1_024;
 const PENDING_RESETS: usize = 256;
 /// Remembered locally reset streams, so that frames under way for them are not a connection error.
 const LOCAL_RESETS: usize = 256;
+
+/// How long a client may take from connecting to its first request before it is told to leave. A GOAWAY on a connection that
+/// has just been opened takes the request away from under a client that is about to send it, and one that opens a connection
+/// per request has no other.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the requests of a connection share.
 pub(super) struct Session {
@@ -75,22 +82,28 @@ impl Session {
         self.retired.store(true, Relaxed);
     }
 
-    /// Serves the connection until it ends. When the agent drains, or the session is retired, it says GOAWAY and ends with its last stream.
+    /// Serves the connection until it ends. When the agent drains, or the session is retired, it says GOAWAY, not before its
+    /// first request or [`FIRST_REQUEST_WITHIN`], and ends with its last stream.
     pub(super) async fn run(self: Arc<Self>, socket: Socket) -> Result<(), h2::Error> {
         let mut connection: Connection<Socket, Bytes> = engine().handshake(socket).await?;
         let mut requests = FuturesUnordered::new();
         let drain = self.shared.drain.clone();
         let mut drained = pin!(drain.cancelled());
+        let mut newcomer = Some(pin!(sleep(FIRST_REQUEST_WITHIN)));
         let mut leaving = false;
         poll_fn(|cx| {
             loop {
                 while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
-                if !leaving && (self.retired.load(Relaxed) || drained.as_mut().poll(cx).is_ready()) {
+                if !leaving
+                    && (self.retired.load(Relaxed) || drained.as_mut().poll(cx).is_ready())
+                    && !is_new(&mut newcomer, cx)
+                {
                     leaving = true;
                     connection.graceful_shutdown();
                 }
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
+                        newcomer = None;
                         requests.push(request::serve(self.clone(), request, respond));
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
@@ -101,6 +114,11 @@ impl Session {
         })
         .await
     }
+}
+
+/// Whether the first request may still come. Polled only once there is a reason to leave: until then nobody is woken for it.
+fn is_new(newcomer: &mut Option<Pin<&mut Sleep>>, cx: &mut Context<'_>) -> bool {
+    newcomer.as_mut().is_some_and(|wait| wait.as_mut().poll(cx).is_pending())
 }
 
 fn engine() -> Builder {
