@@ -7,12 +7,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use evenkeel_oci::project;
 
 use crate::cache::Cache;
 use crate::progress::{seconds, step};
 use crate::tools::{BpfTools, Peers};
 use crate::workspace::{AGENT, BENCH, BINARIES, DISCOVERY, TESTBED, Workspace};
-use crate::{Tier, child, ebpf as kernel, go, image, kubernetes, progress, root, tests};
+use crate::{Tier, child, ebpf as kernel, go, kubernetes, progress, root, tests};
 
 /// `cargo xtask setup`
 pub(crate) fn setup() -> Result<()> {
@@ -43,14 +44,14 @@ pub(crate) fn image(release: bool, out: Option<&Path>, registry: &str, unpacked:
     kernel::build(&workspace, &tools)?;
     build_packages(&workspace, &[AGENT, DISCOVERY], release)?;
     let default = workspace.target.join("images");
-    let options = image::Options {
+    let options = project::Options {
         binaries: &workspace.binaries(release),
         out: out.unwrap_or(&default),
         registry,
         version: env!("CARGO_PKG_VERSION"),
         unpacked,
     };
-    for path in step("image", "writing the images", || image::write_all(&options))? {
+    for path in step("image", "writing the images", || project::write_all(&options))? {
         progress::say("image", path.display().to_string());
     }
     Ok(())

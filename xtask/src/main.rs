@@ -21,7 +21,6 @@ mod deploy;
 mod docs;
 mod ebpf;
 mod go;
-mod image;
 mod kubernetes;
 mod linker;
 mod path_lookup;

@@ -7,12 +7,14 @@
 //! | `archive` | files → layers → images → one archive; pure |
 //! | `libraries` | the shared libraries that a program of this machine needs |
 //! | `unpack` | the same files as a folder tree, for a Dockerfile |
+//! | `project` | the project's own images |
 //!
-//! Deliberately not here: which images there are and what is in them.
+//! Deliberately not here: the images that only tests need.
 #![forbid(unsafe_code)]
 
 mod archive;
 mod libraries;
+pub mod project;
 mod unpack;
 
 pub use archive::{Config, Files, Image, Layer, write};

@@ -21,7 +21,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// The control socket and what came through it. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Hub {
+pub struct Hub {
     state: Arc<Mutex<State>>,
     path: PathBuf,
     interrupt: Interrupt,
@@ -49,6 +49,14 @@ pub(super) struct ServerView {
 }
 
 impl Hub {
+    /// Listens at `path`, for who is not interrupted: a test.
+    ///
+    /// # Errors
+    /// There is a file already, or its folder is missing.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::listen(path, Interrupt::default())
+    }
+
     /// Listens at `path`.
     pub(super) fn listen(path: &Path, interrupt: Interrupt) -> Result<Self> {
         let listener =
@@ -68,12 +76,15 @@ impl Hub {
     }
 
     /// Where peers connect to.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Waits until all of these peers have introduced themselves.
-    pub(super) fn wait_for(&self, names: &[String], deadline: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// One has not within `deadline`.
+    pub fn wait_for(&self, names: &[String], deadline: Duration) -> Result<()> {
         self.interrupt.until("all peers have started", deadline, || {
             let state = lock(&self.state);
             match names.iter().find(|name| !state.peers.contains_key(*name)) {
@@ -84,7 +95,10 @@ impl Hub {
     }
 
     /// Waits until none of these peers is connected any more.
-    pub(super) fn wait_gone(&self, names: &[String], deadline: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// One is within all of `deadline`.
+    pub fn wait_gone(&self, names: &[String], deadline: Duration) -> Result<()> {
         self.interrupt.until("the pods have ended", deadline, || {
             let state = lock(&self.state);
             match names.iter().find(|name| state.peers.contains_key(*name)) {
@@ -95,7 +109,10 @@ impl Hub {
     }
 
     /// Sends a command to each of these peers.
-    pub(super) fn command(&self, names: &[String], command: Command) -> Result<()> {
+    ///
+    /// # Errors
+    /// One of them is not connected.
+    pub fn command(&self, names: &[String], command: Command) -> Result<()> {
         let mut line = serde_json::to_string(&command)?;
         line.push('\n');
         let state = lock(&self.state);
@@ -109,7 +126,10 @@ impl Hub {
     }
 
     /// Lets these clients replace all connections, and waits for it.
-    pub(super) fn reconnect(&self, names: &[String], deadline: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// One of them is not connected, or has not within `deadline`.
+    pub fn reconnect(&self, names: &[String], deadline: Duration) -> Result<()> {
         lock(&self.state).reconnected.clear();
         self.command(names, Command::Reconnect)?;
         self.interrupt.until("all clients have new connections", deadline, || {
@@ -122,7 +142,10 @@ impl Hub {
     }
 
     /// Ends the interval of these clients and gives their reports.
-    pub(super) fn reports(&self, names: &[String], deadline: Duration) -> Result<Vec<Report>> {
+    ///
+    /// # Errors
+    /// One of them is not connected, or has not reported within `deadline`.
+    pub fn reports(&self, names: &[String], deadline: Duration) -> Result<Vec<Report>> {
         lock(&self.state).reports.clear();
         self.command(names, Command::Report)?;
         self.interrupt.until("all clients have reported", deadline, || {
@@ -135,7 +158,7 @@ impl Hub {
     }
 
     /// The latest state of each server that is up.
-    pub(super) fn servers(&self) -> BTreeMap<String, ServerLive> {
+    pub fn servers(&self) -> BTreeMap<String, ServerLive> {
         let state = lock(&self.state);
         let up = state.servers.iter().filter(|(name, _)| state.peers.contains_key(*name));
         up.filter_map(|(name, lines)| Some((name.clone(), lines.back()?.1.clone()))).collect()

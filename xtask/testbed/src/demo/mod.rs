@@ -31,6 +31,8 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
+pub use self::hub::Hub;
+
 use self::figures::Figures;
 use self::interrupt::Interrupt;
 use self::phases::Run;

@@ -3,6 +3,9 @@
 
 #![allow(dead_code, reason = "each test file uses the part that it needs")]
 
+pub(crate) mod install;
+pub(crate) mod traffic;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -17,55 +20,12 @@ use serde_json::{Value, json};
 pub(crate) const SOON: Duration = Duration::from_secs(90);
 /// How many servers [`servers`] makes.
 pub(crate) const SERVERS: usize = 6;
-const PORT: u16 = 50051;
 
-/// Makes Deployment `web` of gRPC servers spread over all zones, and Service `web` before it; returns the Service's
-/// address once all are ready.
+/// Makes Deployment `web` of servers and Service `web`, not opted in; returns the Service's address once all are ready.
 pub(crate) fn servers(cluster: &Cluster) -> Result<String> {
-    let labels = json!({ "app": "web" });
-    let from = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
-    let container = json!({
-        "name": "server",
-        "image": TESTBED,
-        "imagePullPolicy": "Never",
-        "args": ["server", "--listen", format!("[::]:{PORT}"), "--name", "$(POD)", "--zone", "$(NODE)",
-                 "--service-time-us", "0"],
-        "env": [{ "name": "POD", "valueFrom": from("metadata.name") },
-                { "name": "NODE", "valueFrom": from("spec.nodeName") }],
-        "readinessProbe": { "tcpSocket": { "port": PORT }, "periodSeconds": 1 },
-    });
-    let spread = json!({
-        "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule",
-        "labelSelector": { "matchLabels": labels },
-    });
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
-        "spec": {
-            "replicas": SERVERS,
-            "selector": { "matchLabels": labels },
-            "template": {
-                "metadata": { "labels": labels },
-                "spec": {
-                    "terminationGracePeriodSeconds": 1,
-                    "topologySpreadConstraints": [spread],
-                    "containers": [container],
-                },
-            },
-        },
-    });
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
-        "spec": {
-            "selector": labels, "ipFamilyPolicy": "PreferDualStack",
-            "ports": [{ "port": 80, "targetPort": PORT }],
-        },
-    });
-    let kubectl = cluster.kubectl();
-    kubectl
-        .apply(&json!({ "apiVersion": "v1", "kind": "List", "items": [deployment, service] }).to_string())?;
-    kubectl.rolled_out(&["deployment/web"], SOON)?;
-    let address = kubectl.run(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
-    Ok(format!("{address}:80"))
+    let address = traffic::service(cluster, "web", None)?;
+    traffic::servers(cluster, SERVERS)?;
+    Ok(address)
 }
 
 /// Runs a client pod (a hundred connections: that one of six servers gets none by chance is one run in ten million) against a Service: requests over long-lived connections, and short-lived ones besides. Returns
@@ -90,6 +50,17 @@ pub(crate) fn load(cluster: &Cluster, service: &str) -> Result<Value> {
     ended.with_context(|| log.clone())?;
     kubectl.run(&["delete", "pod", "client", "--now"])?;
     serde_json::from_str(log.trim()).with_context(|| format!("not a report: {log}"))
+}
+
+/// Fails unless a client pod finds all servers behind a Service's address, without any failure.
+pub(crate) fn all_servers_answer(cluster: &Cluster, service: &str) -> Result<()> {
+    let report = load(cluster, service)?;
+    let (requests, connects) = (report["requests"].as_u64(), report["churned"].as_u64());
+    ensure!(requests > Some(20) && connects > Some(20), "hardly any load: {report}");
+    ensure!(report["failures_total"] == 0 && report["succeeded"] == report["requests"], "{report}");
+    let pods = report["pods"].as_object().context("no pods")?;
+    ensure!(pods.len() == SERVERS, "{} of {SERVERS} servers answered: {report}", pods.len());
+    Ok(())
 }
 
 /// What a cluster could leave on the host.

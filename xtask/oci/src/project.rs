@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask image`: the project's two images, from the binaries that cargo built and exactly the shared libraries that
-//! they need. No container engine, no base image, no shell: what is not in an image cannot be misused in it.
+//! The project's two images, from the binaries that cargo built and exactly the shared libraries that they need. No base
+//! image, no shell: what is not in an image cannot be misused in it. `cargo xtask image` writes them for users, and tests
+//! of a cluster for themselves.
 //!
 //! What must always be true: the same binaries give the same bytes; the files of the Dockerfile's images are these files,
 //! because it copies the tree that `--unpacked` writes.
@@ -13,7 +14,8 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use evenkeel_oci::{Config, Files, Image, Layer, add_program, unpack, write};
+
+use crate::{Config, Files, Image, Layer, add_program, needed, unpack, write};
 
 /// No account of the machine that built it; the one that distroless images made customary.
 const UNPRIVILEGED: &str = "65532:65532";
@@ -42,21 +44,25 @@ const RECIPES: [Recipe; 2] = [
 ];
 
 /// Where images come from and go to.
-pub(crate) struct Options<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
     /// The folder of the built binaries.
-    pub(crate) binaries: &'a Path,
+    pub binaries: &'a Path,
     /// The folder for the archives; made if need be.
-    pub(crate) out: &'a Path,
+    pub out: &'a Path,
     /// What stands before the name, `localhost` or a registry.
-    pub(crate) registry: &'a str,
+    pub registry: &'a str,
     /// The tag.
-    pub(crate) version: &'a str,
+    pub version: &'a str,
     /// Folder trees instead of archives.
-    pub(crate) unpacked: bool,
+    pub unpacked: bool,
 }
 
 /// Writes all images; returns what was written.
-pub(crate) fn write_all(options: &Options<'_>) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// `registry` cannot be part of a name, a binary was not built, or `out` cannot be written.
+pub fn write_all(options: &Options<'_>) -> Result<Vec<PathBuf>> {
     let Options { binaries, out, registry, version, unpacked } = options;
     if registry.is_empty() || registry.ends_with('/') || registry.contains(char::is_whitespace) {
         bail!(
@@ -103,7 +109,7 @@ impl Recipe {
             NSSWITCH,
         );
         let mut files = add_program(files, &format!("usr/bin/{}", self.program), &program)?;
-        for library in resolver(&evenkeel_oci::needed(&program)?) {
+        for library in resolver(&needed(&program)?) {
             let content = fs::read(&library).with_context(|| format!("cannot read {}", library.display()))?;
             files = files.file(&library.to_string_lossy(), 0o755, content);
         }
@@ -139,7 +145,6 @@ mod unit {
     use std::process::Command;
 
     use super::*;
-    use crate::child;
 
     /// This test program stands for the project's: it is dynamic, as they are.
     fn binaries() -> tempfile::TempDir {
@@ -168,14 +173,14 @@ mod unit {
 
     #[test]
     fn a_program_runs_with_nothing_but_the_files_of_its_image() {
-        crate::root::require().unwrap();
         let (binaries, out) = (binaries(), tempfile::tempdir().unwrap());
         let trees = write_all(&options(binaries.path(), out.path(), true)).unwrap();
         for (tree, recipe) in trees.iter().zip(&RECIPES) {
             let mut chroot = Command::new("chroot");
             chroot.arg(tree).arg(format!("/usr/bin/{}", recipe.program)).arg("--list");
-            let said =
-                child::output(chroot.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")).unwrap();
+            let output = chroot.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "root is needed: {output:?}");
             assert!(said.contains("a_program_runs_with_nothing_but_the_files_of_its_image"), "{said}");
         }
     }
