@@ -11,14 +11,16 @@ use evenkeel_oci::project;
 
 use crate::cache::Cache;
 use crate::progress::{seconds, step};
-use crate::tools::{BpfTools, Peers};
+use crate::tools::{BpfTools, Peers, StockClients};
 use crate::workspace::{AGENT, BENCH, BINARIES, DISCOVERY, TESTBED, Workspace};
 use crate::{Tier, child, ebpf as kernel, go, kubernetes, progress, root, tests};
 
 /// `cargo xtask setup`
 pub(crate) fn setup() -> Result<()> {
     set_up()?;
-    deploy_tools(&Cache::open()?)
+    let cache = Cache::open()?;
+    deploy_tools(&cache)?;
+    StockClients::ensure(&cache).map(drop)
 }
 
 /// `cargo xtask ebpf`
@@ -122,6 +124,7 @@ pub(crate) fn test(tier: Option<Tier>, filters: &[String]) -> Result<()> {
         deploy_tools(&cache)?;
     }
     let peers = if with_nodes { Some(Peers::ensure(&cache)?) } else { None };
+    let stock = if tiers.contains(&Tier::Node) { Some(StockClients::ensure(&cache)?) } else { None };
     let folders = peers.iter().flat_map(Peers::folders);
     let cluster = if with_cluster { Some(kubernetes::ensure(&cache, folders)?) } else { None };
     let workspace = Workspace::load()?;
@@ -139,6 +142,9 @@ pub(crate) fn test(tier: Option<Tier>, filters: &[String]) -> Result<()> {
         cargo.args::<tests::Arguments, _>(arguments);
         if let Some(peers) = peers.as_ref().filter(|_| tier != Tier::Unit) {
             tell_testbed(&mut cargo, &workspace, peers, false);
+        }
+        if let Some(stock) = stock.as_ref().filter(|_| tier == Tier::Node) {
+            stock.tell(&mut cargo);
         }
         if let Some(cluster) = cluster.as_ref().filter(|_| tier == Tier::Cluster) {
             cargo.env(kubernetes::PATH, cluster);

