@@ -6,12 +6,15 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::agent::wait_ready;
+use crate::binaries;
 use crate::node::Node;
 use crate::process::{Process, Spawn};
 
+const BINARY: &str = "evenkeel-discovery";
 /// Where agents reach it.
 pub(crate) const URL: &str = "http://172.30.0.250:18000";
 /// How long it may take to read its manifests.
@@ -43,7 +46,7 @@ pub struct Discovery {
 impl Discovery {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(control: &Node, options: &DiscoveryOptions) -> Result<Self> {
-        let spawn = Spawn::binary("evenkeel-discovery")?
+        let spawn = Spawn::binary(BINARY)?
             .label("discovery")
             .args(["--manifests", &options.manifests.to_string_lossy()])
             .args(["--listen", "172.30.0.250:18000", "--http", "127.0.0.1:18001"])
@@ -67,6 +70,17 @@ impl Discovery {
     /// It does not answer.
     pub fn metrics(&self) -> Result<String> {
         Ok(self.node.http_get(Self::http(), "/metrics")?.1)
+    }
+
+    /// The answer of `evenkeel-discovery ARGS… --json` on the control node.
+    ///
+    /// # Errors
+    /// It fails, or its output is not JSON.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let binary = binaries::find(BINARY)?;
+        let text = self.node.exec(&[&[&*binary.to_string_lossy()], args, &["--json"]].concat())?;
+        let name = args.join(" ");
+        serde_json::from_str(&text).with_context(|| format!("{BINARY} {name} printed no JSON: {text}"))
     }
 
     fn http() -> SocketAddr {

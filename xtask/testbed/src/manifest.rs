@@ -182,6 +182,23 @@ impl Manifests {
         Ok(())
     }
 
+    /// Writes a further IPv4 slice of a Service, whose endpoints weigh this much.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn weighted_slice(
+        &self,
+        (namespace, service): (&str, &str),
+        name: &str,
+        weight: u32,
+        endpoints: &[EndpointSpec],
+        ports: &[PortSpec],
+    ) -> Result<()> {
+        let mut slice = slice(namespace, service, name, "IPv4", endpoints, ports);
+        slice["metadata"]["annotations"] = json!({ "evenkeel.io/weight": weight.to_string() });
+        self.write(&slice_file(namespace, name), &slice.to_string())
+    }
+
     /// Removes a Service and its slices.
     ///
     /// # Errors
