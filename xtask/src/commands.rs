@@ -69,7 +69,10 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 
     let program = workspace.binaries(true).join(TESTBED);
     let mut demo = Command::new(&program);
-    demo.arg("demo").args(arguments).env("EVENKEEL_DEMO_MANIFESTS", workspace.root.join("deploy/demo"));
+    demo.arg("demo").args(arguments);
+    if arguments.iter().any(|argument| argument == "--cluster") {
+        demo.env(kubernetes::PATH, kubernetes::ensure(&Cache::open()?, peers.folders())?);
+    }
     tell_testbed(&mut demo, &workspace, &peers, true);
     child::clean(&mut demo);
     let error = demo.exec();

@@ -80,9 +80,9 @@ enum Task {
         /// Only tests whose names contain one of these
         filters: Vec<String>,
     },
-    /// Show the whole path on this machine: two nodes in each of three zones, real load, real faults
+    /// Show the whole path on this machine: three zones, real load, real faults; with `--cluster` on a real Kubernetes
     Demo {
-        /// Passed on to the demo, e.g. --json
+        /// Passed on to the demo, e.g. --cluster --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

@@ -124,10 +124,7 @@ impl Agent {
     /// # Errors
     /// It fails; the error has its standard error.
     pub fn cli(&self, args: &[&str]) -> Result<Output> {
-        let mut command = self.node.command(&self.binary)?;
-        command.args(args).args(["--admin-socket", &self.options.admin_socket]);
-        namespace::run(command, "")
-            .with_context(|| format!("evenkeel {} on {}", args.join(" "), self.node.name()))
+        cli(&self.node, &self.binary, &self.options.admin_socket, args)
     }
 
     /// The answer of `evenkeel ARGS… -o json`.
@@ -135,14 +132,7 @@ impl Agent {
     /// # Errors
     /// It fails, or its output is not JSON.
     pub fn json(&self, args: &[&str]) -> Result<serde_json::Value> {
-        let output = self.cli(&[args, &["-o", "json"]].concat())?;
-        serde_json::from_slice(&output.stdout).with_context(|| {
-            format!(
-                "evenkeel {} printed no JSON: {}",
-                args.join(" "),
-                String::from_utf8_lossy(&output.stdout)
-            )
-        })
+        json(&self.node, &self.binary, &self.options.admin_socket, args)
     }
 
     /// `evenkeel status -o json`.
@@ -160,6 +150,21 @@ impl Deref for Agent {
     fn deref(&self) -> &Process {
         &self.process
     }
+}
+
+fn cli(node: &Node, binary: &str, socket: &str, args: &[&str]) -> Result<Output> {
+    let mut command = node.command(binary)?;
+    command.args(args).args(["--admin-socket", socket]);
+    namespace::run(command, "").with_context(|| format!("evenkeel {} on {}", args.join(" "), node.name()))
+}
+
+/// The answer of `BINARY ARGS… -o json` of whatever agent listens at `socket` on `node`.
+pub(crate) fn json(node: &Node, binary: &str, socket: &str, args: &[&str]) -> Result<serde_json::Value> {
+    let output = cli(node, binary, socket, &[args, &["-o", "json"]].concat())?;
+    serde_json::from_slice(&output.stdout).with_context(|| {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        format!("evenkeel {} printed no JSON: {printed}", args.join(" "))
+    })
 }
 
 /// Waits until `process` answers 200 to GET /ready at `http` on `node`.

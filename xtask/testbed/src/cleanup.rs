@@ -76,7 +76,8 @@ fn pid_namespace() -> Result<u64> {
     Ok(fs::metadata("/proc/self/ns/pid").context("read this process's pid namespace")?.ino())
 }
 
-fn start_time(pid: u32) -> Option<u64> {
+/// When a process started, in ticks since boot; nothing if it has ended.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // A zombie is as dead as can be until its parent looks.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();

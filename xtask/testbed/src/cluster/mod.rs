@@ -12,6 +12,7 @@ mod command;
 pub(crate) mod control;
 mod forward;
 pub mod images;
+pub mod install;
 mod kubectl;
 pub(crate) mod pki;
 pub(crate) mod programs;

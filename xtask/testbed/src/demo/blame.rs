@@ -19,13 +19,13 @@ const OPENING_US: u64 = 1_000_000;
 
 /// When the faults were injected, in Unix microseconds, and whom they hit.
 pub(super) struct Faults<'a> {
-    /// Client on the node of the killed agent.
-    pub(super) killed: &'a str,
-    /// When the killed agent was gone.
+    /// Clients on nodes whose agent was killed.
+    pub(super) killed: &'a [String],
+    /// When the killed agents were gone.
     pub(super) gone_us: u64,
-    /// Client on the node of the stopped agent.
-    pub(super) hung: &'a str,
-    /// When the other agent was stopped.
+    /// Clients on the node of the stopped agent.
+    pub(super) hung: &'a [String],
+    /// When an agent was stopped.
     pub(super) stopped_us: u64,
     /// When its heartbeat was stale.
     pub(super) stale_us: u64,
@@ -36,9 +36,9 @@ pub(super) fn assign(sum: &Sum, faults: &Faults<'_>) -> (AgentFaults, u64, u64) 
     let mut explained = AgentFaults { short_lived_connections: sum.churned, ..AgentFaults::default() };
     let (mut errors, mut new_connection_errors) = (sum.failures_unlisted, sum.new_connection_errors_unlisted);
     for (client, failure) in &sum.failures {
-        if client == faults.killed && faults.kill_explains(failure) {
+        if faults.killed.contains(client) && faults.kill_explains(failure) {
             explained.lost_with_killed_agent += 1;
-        } else if client == faults.hung && faults.hang_explains(failure) {
+        } else if faults.hung.contains(client) && faults.hang_explains(failure) {
             explained.lost_with_hung_agent += 1;
             explained.lost_with_hung_agent_after_stale += u64::from(failure.at_us >= faults.stale_us);
         } else {
@@ -46,9 +46,9 @@ pub(super) fn assign(sum: &Sum, faults: &Faults<'_>) -> (AgentFaults, u64, u64) 
         }
     }
     for (client, error) in &sum.new_connection_errors {
-        if client == faults.killed && faults.kill_cut(error) {
+        if faults.killed.contains(client) && faults.kill_cut(error) {
             explained.connections_cut_by_kill += 1;
-        } else if client == faults.hung && faults.hang_held(error) {
+        } else if faults.hung.contains(client) && faults.hang_held(error) {
             explained.new_connection_errors_before_stale += 1;
         } else {
             new_connection_errors += 1;
@@ -82,8 +82,11 @@ mod tests {
     use super::*;
     use crate::peer::messages::FailureKind;
 
-    const FAULTS: Faults<'static> =
-        Faults { killed: "k", gone_us: 10_000_000, hung: "h", stopped_us: 20_000_000, stale_us: 22_000_000 };
+    fn assign(sum: &Sum) -> (AgentFaults, u64, u64) {
+        let (killed, hung) = (["k", "both"].map(String::from), ["h", "both"].map(String::from));
+        let (gone_us, stopped_us, stale_us) = (10_000_000, 20_000_000, 22_000_000);
+        super::assign(sum, &Faults { killed: &killed, gone_us, hung: &hung, stopped_us, stale_us })
+    }
 
     fn request(client: &str, at_us: u64) -> Sum {
         let failure = Failure { at_us, kind: FailureKind::Reset, churn: false };
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn requests_in_flight_through_a_killed_agent_are_its_loss_and_later_ones_are_errors() {
-        let errors = |client, at| assign(&request(client, at), &FAULTS).1;
+        let errors = |client, at| assign(&request(client, at)).1;
         assert_eq!(errors("k", 9_999_000), 0);
         assert_eq!(errors("k", 11_000_000), 1);
         assert_eq!(errors("other", 9_999_000), 1);
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_failed_connect_is_never_explained_by_the_kill() {
-        let errors = |at, kind| assign(&connection("k", at, kind), &FAULTS).2;
+        let errors = |at, kind| assign(&connection("k", at, kind)).2;
         assert_eq!(errors(9_999_000, Kind::Connect), 1);
         assert_eq!(errors(9_999_000, Kind::ConnectTimeout), 1);
         assert_eq!(errors(9_999_000, Kind::HandshakeReset), 0);
@@ -114,18 +117,25 @@ mod tests {
 
     #[test]
     fn a_hung_agent_explains_nothing_new_once_its_heartbeat_is_stale() {
-        let errors = |at| assign(&connection("h", at, Kind::HandshakeTimeout), &FAULTS).2;
+        let errors = |at| assign(&connection("h", at, Kind::HandshakeTimeout)).2;
         assert_eq!(errors(21_999_999), 0);
         assert_eq!(errors(22_000_000), 1);
-        assert_eq!(assign(&connection("k", 21_000_000, Kind::HandshakeTimeout), &FAULTS).2, 1);
+        assert_eq!(assign(&connection("k", 21_000_000, Kind::HandshakeTimeout)).2, 1);
     }
 
     #[test]
     fn requests_on_old_connections_of_a_hung_agent_are_told_apart_by_the_heartbeat() {
-        let (before, errors, _) = assign(&request("h", 20_500_000), &FAULTS);
+        let (before, errors, _) = assign(&request("h", 20_500_000));
         assert_eq!((before.lost_with_hung_agent, before.lost_with_hung_agent_after_stale, errors), (1, 0, 0));
-        let (after, errors, _) = assign(&request("h", 23_000_000), &FAULTS);
+        let (after, errors, _) = assign(&request("h", 23_000_000));
         assert_eq!((after.lost_with_hung_agent, after.lost_with_hung_agent_after_stale, errors), (1, 1, 0));
-        assert_eq!(assign(&request("h", 26_000_000), &FAULTS).1, 1);
+        assert_eq!(assign(&request("h", 26_000_000)).1, 1);
+    }
+
+    #[test]
+    fn each_of_two_faults_of_one_node_explains_what_fell_into_its_own_time() {
+        let errors = |at| assign(&request("both", at)).1;
+        assert_eq!((errors(9_999_000), errors(20_500_000)), (0, 0));
+        assert_eq!((errors(11_000_000), errors(26_000_000)), (1, 1));
     }
 }

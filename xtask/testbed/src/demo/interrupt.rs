@@ -33,7 +33,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    fn set(&self) {
+    pub(super) fn set(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.1.notify_all();
     }

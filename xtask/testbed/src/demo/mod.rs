@@ -1,26 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `evenkeel-testbed demo`: the whole path on one machine, with real traffic and real faults.
 //!
-//! Three zones of two nodes, each node with its agent; twelve gRPC server pods, one of them slow; a client pod on every
-//! node with long-lived connections and open-loop load. Six phases: the baseline of kube-proxy's shape, balanced per
-//! connection, balanced per request, a zone gone, agents killed and hung, everything back. Shown live, then as a table.
+//! Three zones, each node with its agent; twelve gRPC server pods, one of them slow; six client pods with long-lived
+//! connections and open-loop load. Six phases: the baseline of kube-proxy, balanced per connection, balanced per
+//! request, a zone gone, agents killed and hung, everything back. Shown live, then as a table. On one of two stages:
+//! six nodes made of namespaces, or with `--cluster` a real Kubernetes cluster.
 //!
 //! What must always be true: every number is measured in this run; the run says which promises it did not keep and
 //! fails for it; nothing is left behind, also when interrupted.
 //!
-//! Where things are: [`parameters`] the numbers and their reasons, [`topology`] the cluster, [`phases`] what happens,
-//! [`figures`], [`blame`] and [`verdict`] the pure arithmetic, [`hub`] the line to the peers, [`view`] and [`table`] what
-//! is shown. Deliberately not here: building binaries; `cargo xtask demo` does that first.
+//! Where things are: [`parameters`] the numbers and their reasons, [`stage`] where it runs ([`namespaces`] or
+//! [`kubernetes`]) and [`peers`] who plays, [`phases`] what happens, [`figures`], [`blame`] and [`verdict`] the pure
+//! arithmetic, [`hub`] the line to the peers, [`view`] and [`table`] what is shown. Deliberately not here: building
+//! binaries; `cargo xtask demo` does that first.
 
 mod blame;
 mod figures;
 mod hub;
 mod interrupt;
+mod kubernetes;
+mod namespaces;
 mod parameters;
+mod peers;
 mod phases;
 mod plan;
+mod stage;
 mod table;
-mod topology;
 mod verdict;
 mod view;
 
@@ -35,8 +40,10 @@ pub use self::hub::Hub;
 
 use self::figures::Figures;
 use self::interrupt::Interrupt;
+use self::kubernetes::Kubernetes;
+use self::namespaces::Namespaces;
 use self::phases::Run;
-use self::topology::Cluster;
+use self::stage::Stage;
 use self::verdict::Promise;
 use self::view::Screen;
 use crate::peer::clock::Clock;
@@ -51,6 +58,9 @@ struct Args {
     /// Seconds that each phase measures
     #[arg(long, default_value_t = parameters::PHASE.as_secs_f64(), value_parser = seconds)]
     seconds_per_phase: f64,
+    /// On a real Kubernetes cluster instead of nodes made of namespaces
+    #[arg(long)]
+    cluster: bool,
     /// Leave the cluster running at the end, until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -86,14 +96,14 @@ pub fn main(args: Vec<OsString>) -> Result<()> {
     let args = Args::try_parse_from(std::iter::once("demo".into()).chain(args))?;
     let interrupt = Interrupt::install()?;
     let clock = Clock::start();
-    let cluster = Cluster::build(interrupt.clone(), args.only > Phase::KubeProxy)?;
-    let screen = Screen::open(&cluster.hub, cluster.servers());
+    let stage = stage(&args, &interrupt)?;
+    let screen = Screen::open(&stage.cast().hub, stage.cast().servers.clone());
     let length = Duration::from_secs_f64(args.seconds_per_phase);
-    let mut run = Run { cluster, screen: &screen, length, clock };
+    let mut run = Run { stage, screen: &screen, length, clock };
     let phases = phases(&mut run, args.only);
-    let cluster = run.cluster;
+    let stage = run.stage;
     drop(screen);
-    // On an error the cluster is dropped, and with it everything.
+    // On an error the stage is dropped, and with it everything.
     let phases = phases?;
     let promises = verdict::promises(&phases);
     let summary = table::summary(&phases, &promises);
@@ -103,14 +113,22 @@ pub fn main(args: Vec<OsString>) -> Result<()> {
         println!("{summary}");
     }
     if args.keep {
-        eprintln!("everything runs on; Ctrl-C removes it");
+        eprintln!("everything runs on{}; Ctrl-C removes it", stage.hint());
         while interrupt.sleep(Duration::from_secs(3600)).is_ok() {}
     }
-    cluster.close()?;
+    stage.close()?;
     if args.json {
         println!("{}", result(&phases, &promises));
     }
     judge(&promises)
+}
+
+fn stage(args: &Args, interrupt: &Interrupt) -> Result<Box<dyn Stage>> {
+    let with_agents = args.only > Phase::KubeProxy;
+    Ok(match args.cluster {
+        true => Box::new(Kubernetes::build(interrupt.clone(), with_agents)?),
+        false => Box::new(Namespaces::build(interrupt.clone(), with_agents)?),
+    })
 }
 
 fn phases(run: &mut Run<'_>, last: Phase) -> Result<Vec<Figures>> {
@@ -164,6 +182,24 @@ mod tests {
             assert!(result["phases"][0].get(field).is_some(), "{field}");
         }
         assert!(result["phases"][0].get("agents").is_none(), "what a phase does not measure is left out");
+    }
+
+    #[test]
+    fn what_stages_say_fits_a_small_terminal() {
+        let scene = |note: &str| view::Scene {
+            phase: "agent-killed".into(),
+            note: note.into(),
+            elapsed: Duration::ZERO,
+            servers: Vec::new(),
+            clients: Default::default(),
+        };
+        for notes in [namespaces::NOTES, kubernetes::NOTES] {
+            let baseline = format!("{}, a random pod per connection (1/2)", notes.baseline);
+            for note in [notes.kill, notes.recover, &baseline] {
+                let line = &view::render(&scene(note))[0];
+                assert!(line.contains(note), "{note} is cut off: {line}");
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) const KILLED_NODE: &str = "node-b1";
 /// The node whose agent is stopped.
 pub(super) const HUNG_NODE: &str = "node-c1";
 
+/// The Service that both stages have.
+pub(super) const SERVICE_YAML: &str = include_str!("../../../../deploy/demo/service.yaml");
 /// The Service's address and port, as in `deploy/demo/service.yaml`.
 pub(super) const TARGET: &str = "10.96.0.10:8080";
 /// NAMESPACE and NAME of the Service.

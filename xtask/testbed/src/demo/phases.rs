@@ -13,17 +13,17 @@ use anyhow::{Context, Result};
 use super::blame::{self, Faults};
 use super::figures::{Figures, Sum, spread_within_zones};
 use super::parameters::{
-    BASELINE_DRAWS, BEFORE_FAULT, CHURN, HUNG_NODE, KILLED_NODE, OUTAGE_ZONE, RECONNECT_DEADLINE,
-    REPORT_DEADLINE, SLOW_POD, STALE_AFTER, START_DEADLINE, WARM_UP,
+    BASELINE_DRAWS, BEFORE_FAULT, CHURN, OUTAGE_ZONE, RECONNECT_DEADLINE, REPORT_DEADLINE, SLOW_POD,
+    STALE_AFTER, WARM_UP,
 };
-use super::topology::{Cluster, client_name};
+use super::stage::{Cast, Stage};
 use super::view::Screen;
 use crate::peer::clock::Clock;
 use crate::peer::messages::Command;
 
-/// Runs phases on a cluster.
+/// Runs phases on a stage.
 pub(super) struct Run<'a> {
-    pub(super) cluster: Cluster,
+    pub(super) stage: Box<dyn Stage>,
     pub(super) screen: &'a Screen,
     /// How long each phase measures.
     pub(super) length: Duration,
@@ -38,17 +38,15 @@ struct Measured<T> {
 }
 
 impl Run<'_> {
-    /// Phase 1: the Service is not labelled; the rules of kube-proxy's shape choose.
+    /// Phase 1: the Service is not labelled; kube-proxy's rules, or rules of their shape, choose.
     pub(super) fn kube_proxy(&self) -> Result<Figures> {
         const NAME: &str = "kube-proxy";
         let length = self.length / BASELINE_DRAWS;
         let mut sum = Sum::default();
         let mut cpu_busy = 0.0;
         for draw in 1..=BASELINE_DRAWS {
-            self.say(
-                NAME,
-                &format!("no label yet: nftables, a random pod per connection ({draw}/{BASELINE_DRAWS})"),
-            );
+            let who = self.stage.notes().baseline;
+            self.say(NAME, &format!("{who}, a random pod per connection ({draw}/{BASELINE_DRAWS})"));
             self.renew_connections()?;
             let measured = self.measure(|| self.wait(length))?;
             sum.merge(measured.sum);
@@ -64,8 +62,8 @@ impl Run<'_> {
     pub(super) fn connection(&self) -> Result<Figures> {
         const NAME: &str = "connection";
         self.say(NAME, "label the Service: balanced in the kernel, at connect()");
-        self.cluster.label("connection")?;
-        self.cluster.in_force("connection", self.all().len())?;
+        self.stage.label("connection")?;
+        self.stage.in_force("connection", self.all().len())?;
         self.renew_connections()?;
         let measured = self.measure(|| {
             self.wait(self.length)?;
@@ -81,8 +79,8 @@ impl Run<'_> {
     pub(super) fn request(&self) -> Result<Figures> {
         const NAME: &str = "request";
         self.say(NAME, "label it `request`: every gRPC request is balanced");
-        self.cluster.label("request")?;
-        self.cluster.in_force("request", self.all().len())?;
+        self.stage.label("request")?;
+        self.stage.in_force("request", self.all().len())?;
         self.renew_connections()?;
         let measured = self.measure(|| self.wait(self.length))?;
         Ok(self.figures(&measured, NAME, &self.all(), true))
@@ -92,13 +90,13 @@ impl Run<'_> {
     pub(super) fn zone_outage(&self) -> Result<Figures> {
         const NAME: &str = "zone-outage";
         self.say(NAME, &format!("all pods of {OUTAGE_ZONE} die, its clients go on"));
-        let left = self.in_zones(|zone| zone != OUTAGE_ZONE);
+        let left = self.cast().servers_in(|zone| zone != OUTAGE_ZONE);
         let measured = self.measure(|| {
             self.wait(BEFORE_FAULT)?;
-            self.cluster.end_zone()?;
+            self.stage.end_zone()?;
             let ended = self.now();
-            self.cluster.publish(|zone| zone != OUTAGE_ZONE)?;
-            self.cluster.in_force("request", left.len())?;
+            self.stage.publish_end()?;
+            self.stage.in_force("request", left.len())?;
             let published = self.now();
             self.say(NAME, &format!("the others serve the clients of {OUTAGE_ZONE}"));
             self.wait(self.length)?;
@@ -112,43 +110,37 @@ impl Run<'_> {
         figures.errors_before_publication = Some(before);
         figures.publication_ms = Some((published - ended) as f64 / 1e3);
         self.say(NAME, &format!("the pods of {OUTAGE_ZONE} come back"));
-        self.cluster.start_servers(|zone| zone == OUTAGE_ZONE)?;
-        self.cluster.publish(|_| true)?;
-        self.cluster.in_force("request", self.all().len())?;
+        self.stage.revive_zone()?;
+        self.stage.in_force("request", self.all().len())?;
         Ok(figures)
     }
 
-    /// Phase 5: one agent is killed, then another one stops.
+    /// Phase 5: agents are killed, then one stops.
     pub(super) fn agent_killed(&self) -> Result<Figures> {
         const NAME: &str = "agent-killed";
-        let cluster = &self.cluster;
-        cluster.hub.command(&cluster.clients, Command::Churn { rps: CHURN })?;
-        self.say(NAME, &format!("{CHURN} new connections a second from every node"));
+        let (stage, cast, notes) = (&self.stage, self.cast(), self.stage.notes());
+        cast.hub.command(&cast.clients, Command::Churn { rps: CHURN })?;
+        self.say(NAME, &format!("{CHURN} new connections a second from every {}", notes.client));
         self.wait(WARM_UP)?;
         let measured = self.measure(|| {
             self.wait(BEFORE_FAULT)?;
-            self.say(NAME, &format!("kill -9 the agent of {KILLED_NODE}: its kernel takes over"));
-            let agent = cluster.agent(KILLED_NODE)?;
-            agent.kill()?;
-            agent.wait(START_DEADLINE)?;
+            self.say(NAME, notes.kill);
+            stage.kill_agents()?;
             let gone_us = self.now();
             self.wait(self.length / 2)?;
-            self.say(
-                NAME,
-                &format!("SIGSTOP the agent of {HUNG_NODE}: stale after {} s", STALE_AFTER.as_secs()),
-            );
-            cluster.agent(HUNG_NODE)?.stop()?;
+            let (hung, stale) = (notes.hung_node, STALE_AFTER.as_secs());
+            self.say(NAME, &format!("SIGSTOP the agent of {hung}: stale after {stale} s"));
+            stage.hang_agent()?;
             let stopped_us = self.now();
             self.wait(STALE_AFTER)?;
             let stale_us = stopped_us + STALE_AFTER.as_micros() as u64;
-            self.say(NAME, &format!("the heartbeat of {HUNG_NODE} is stale: its kernel takes over"));
+            self.say(NAME, &format!("the heartbeat of {hung} is stale: its kernel takes over"));
             self.wait(self.length / 2)?;
             Ok((gone_us, stopped_us, stale_us))
         })?;
-        cluster.hub.command(&cluster.clients, Command::Churn { rps: 0.0 })?;
+        cast.hub.command(&cast.clients, Command::Churn { rps: 0.0 })?;
         let (gone_us, stopped_us, stale_us) = measured.done;
-        let (killed, hung) = (client_name(KILLED_NODE), client_name(HUNG_NODE));
-        let faults = Faults { killed: &killed, gone_us, hung: &hung, stopped_us, stale_us };
+        let faults = Faults { killed: &cast.killed, gone_us, hung: &cast.hung, stopped_us, stale_us };
         let mut figures = self.figures(&measured, NAME, &self.all(), true);
         let (agents, errors, new_connection_errors) = blame::assign(&measured.sum, &faults);
         figures.errors = errors;
@@ -160,13 +152,9 @@ impl Run<'_> {
     /// Phase 6: the agents are back and adopt what is pinned.
     pub(super) fn recovered(&mut self) -> Result<Figures> {
         const NAME: &str = "recovered";
-        self.say(NAME, "a new agent adopts the pins, the stopped one goes on");
-        self.cluster.restart_agent(KILLED_NODE)?;
-        self.cluster.agent(HUNG_NODE)?.cont()?;
-        for node in [KILLED_NODE, HUNG_NODE] {
-            self.cluster.wait_agent(node, START_DEADLINE)?;
-        }
-        self.cluster.in_force("request", self.all().len())?;
+        self.say(NAME, self.stage.notes().recover);
+        self.stage.recover_agents()?;
+        self.stage.in_force("request", self.all().len())?;
         self.renew_connections()?;
         let measured = self.measure(|| self.wait(self.length))?;
         Ok(self.figures(&measured, NAME, &self.all(), true))
@@ -177,7 +165,7 @@ impl Run<'_> {
     }
 
     fn wait(&self, duration: Duration) -> Result<()> {
-        self.cluster.interrupt.sleep(duration)
+        self.cast().interrupt.sleep(duration)
     }
 
     fn now(&self) -> u64 {
@@ -185,28 +173,28 @@ impl Run<'_> {
     }
 
     fn all(&self) -> Vec<String> {
-        self.in_zones(|_| true)
+        self.cast().servers_in(|_| true)
     }
 
-    fn in_zones(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        let servers = self.cluster.servers().into_iter().filter(|(zone, _)| wanted(zone));
-        servers.map(|(_, name)| name).collect()
+    fn cast(&self) -> &Cast {
+        self.stage.cast()
     }
 
     /// All clients open new connections, and what the old ones left behind is given time to end.
     fn renew_connections(&self) -> Result<()> {
-        self.cluster.hub.reconnect(&self.cluster.clients, RECONNECT_DEADLINE)?;
+        let Cast { hub, clients, .. } = self.cast();
+        hub.reconnect(clients, RECONNECT_DEADLINE)?;
         self.wait(WARM_UP)
     }
 
     /// Measures all clients while `during` runs.
     fn measure<T>(&self, during: impl FnOnce() -> Result<T>) -> Result<Measured<T>> {
-        let cluster = &self.cluster;
-        cluster.hub.command(&cluster.clients, Command::Reset)?;
+        let Cast { hub, clients, .. } = self.cast();
+        hub.command(clients, Command::Reset)?;
         let before = CpuTime::read()?;
         let done = during()?;
         let cpu_busy = CpuTime::read()?.busy_since(&before);
-        let reports = cluster.hub.reports(&cluster.clients, REPORT_DEADLINE)?;
+        let reports = hub.reports(clients, REPORT_DEADLINE)?;
         Ok(Measured { sum: Sum::of(&reports), cpu_busy, done })
     }
 
@@ -224,8 +212,8 @@ impl Run<'_> {
 
     /// By the servers' own count.
     fn connection_spread(&self) -> u64 {
-        let live = self.cluster.hub.servers();
-        let servers = self.cluster.servers();
+        let Cast { hub, servers, .. } = self.cast();
+        let live = hub.servers();
         let count = |name: &String| live.get(name).map_or(0, |server| server.open_connections);
         spread_within_zones(servers.iter().map(|(zone, name)| (zone.as_str(), count(name))))
     }

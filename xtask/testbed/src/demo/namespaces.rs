@@ -1,40 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The demo's cluster: three zones, six nodes, twelve server pods, a client pod on each node, discovery and agents.
+//! The stage without Kubernetes: three zones, six nodes made of namespaces, twelve server pods, a client pod on each
+//! node, discovery and agents.
 //!
 //! What must always be true: the rules of the baseline and the EndpointSlices name the same endpoints, as on a node
-//! where kube-proxy and Evenkeel run side by side; dropping a [`Cluster`] removes everything.
-//!
-//! Deliberately not here: what happens in which order; see `phases`.
+//! where kube-proxy and Evenkeel run side by side.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::hub::Hub;
 use super::interrupt::Interrupt;
 use super::parameters::{
-    CONNECTIONS, NODES, OUTAGE_ZONE, POD_PORT, PUBLISH_DEADLINE, RATE, REQUEST_DEADLINE_MS, SERVERS_PER_NODE,
-    SERVICE, SERVICE_PORT, SERVICE_TIME_US, SLOW_FACTOR, SLOW_POD, START_DEADLINE, TARGET, WORKERS,
+    HUNG_NODE, KILLED_NODE, NODES, OUTAGE_ZONE, POD_PORT, SERVERS_PER_NODE, SERVICE, SERVICE_PORT,
+    SERVICE_YAML, START_DEADLINE, TARGET,
 };
-use super::plan;
+use super::peers;
+use super::stage::{self, Cast, Notes, Stage, in_parallel};
 use crate::{
     Agent, AgentOptions, Baseline, BaselineService, Discovery, DiscoveryOptions, EndpointSpec, Fabric,
     Manifests, Node, Pod, PortSpec, Spawn,
 };
 
-/// The manifests that the demo starts from.
+/// The Node objects.
 const NODES_YAML: &str = include_str!("../../../../deploy/demo/nodes.yaml");
-const SERVICE_YAML: &str = include_str!("../../../../deploy/demo/service.yaml");
 
-/// A running cluster.
-pub(super) struct Cluster {
-    pub(super) hub: Hub,
-    pub(super) interrupt: Interrupt,
-    /// Client pods' names.
-    pub(super) clients: Vec<String>,
+pub(super) const NOTES: Notes = Notes {
+    baseline: "no label yet: nftables",
+    client: "node",
+    kill: "kill -9 the agent of node-b1: its kernel takes over",
+    hung_node: HUNG_NODE,
+    recover: "a new agent adopts the pins, the stopped one goes on",
+};
+
+/// Nodes and pods made of namespaces.
+pub(super) struct Namespaces {
+    cast: Cast,
     servers: Vec<Pod>,
     agents: BTreeMap<String, Agent>,
     _discovery: Option<Discovery>,
@@ -44,7 +46,7 @@ pub(super) struct Cluster {
     fabric: Fabric,
 }
 
-impl Cluster {
+impl Namespaces {
     /// Builds everything and waits until it runs; without agents and discovery only the baseline can be shown.
     pub(super) fn build(interrupt: Interrupt, with_agents: bool) -> Result<Self> {
         eprintln!("making {} nodes in three zones", NODES.len());
@@ -63,11 +65,8 @@ impl Cluster {
         let manifests = Manifests::new(fabric.run_dir().join("manifests"))?;
         manifests.write("nodes.yaml", NODES_YAML)?;
         manifests.write("service.yaml", SERVICE_YAML)?;
-        let names = clients.iter().map(|pod| pod.name().to_owned()).collect();
-        let mut cluster = Self {
-            hub,
-            interrupt,
-            clients: names,
+        let mut stage = Self {
+            cast: cast(hub, interrupt, &servers, &clients),
             servers,
             agents: BTreeMap::new(),
             _discovery: None,
@@ -75,17 +74,17 @@ impl Cluster {
             nodes,
             fabric,
         };
-        cluster.publish(|_| true)?;
+        stage.publish(|_| true)?;
         if with_agents {
-            cluster.start_control()?;
+            stage.start_control()?;
         }
-        eprintln!("starting {} server pods and {} client pods", cluster.servers.len(), clients.len());
-        cluster.start_servers(|_| true)?;
+        eprintln!("starting {} server pods and {} client pods", stage.servers.len(), clients.len());
+        stage.start_servers(|_| true)?;
         for pod in &clients {
-            cluster.start_client(pod)?;
+            stage.start_client(pod)?;
         }
-        cluster.hub.wait_for(&cluster.clients, START_DEADLINE)?;
-        Ok(cluster)
+        stage.cast.hub.wait_for(&stage.cast.clients, START_DEADLINE)?;
+        Ok(stage)
     }
 
     fn start_control(&mut self) -> Result<()> {
@@ -103,48 +102,27 @@ impl Cluster {
     }
 
     fn start_client(&self, pod: &Pod) -> Result<()> {
-        let spawn = Spawn::testbed(["client", "--target", TARGET, "--name", pod.name()])?
-            .args(["--zone", pod.node().zone(), "--source", &pod.address().to_string()])
-            .args(["--connections", &CONNECTIONS.to_string(), "--rate", &RATE.to_string()])
-            .args(["--deadline-ms", &REQUEST_DEADLINE_MS.to_string()])
-            .args(["--control", &self.hub.path().to_string_lossy()])
-            .label("client");
-        pod.spawn(&spawn).map(drop)
+        let control = self.cast.hub.path().to_string_lossy();
+        let args = peers::client(pod.name(), pod.node().zone(), &pod.address().to_string(), &control);
+        pod.spawn(&Spawn::testbed(args)?).map(drop)
     }
 
     /// Starts the server pods of these zones and waits until they listen.
-    pub(super) fn start_servers(&self, in_zone: impl Fn(&str) -> bool) -> Result<()> {
+    fn start_servers(&self, in_zone: impl Fn(&str) -> bool) -> Result<()> {
         let pods: Vec<&Pod> = self.servers.iter().filter(|pod| in_zone(pod.node().zone())).collect();
         let names: Vec<String> = pods.iter().map(|pod| pod.name().to_owned()).collect();
         // Those who ended before must not be taken for the new ones.
-        self.hub.wait_gone(&names, START_DEADLINE)?;
+        self.cast.hub.wait_gone(&names, START_DEADLINE)?;
+        let control = self.cast.hub.path().to_string_lossy();
         for pod in pods {
-            let slow = if pod.name() == SLOW_POD { SLOW_FACTOR } else { 1.0 };
-            let spawn =
-                Spawn::testbed(["server", "--listen", &format!("0.0.0.0:{POD_PORT}"), "--name", pod.name()])?
-                    .args(["--zone", pod.node().zone(), "--workers", &WORKERS.to_string()])
-                    .args([
-                        "--service-time-us",
-                        &SERVICE_TIME_US.to_string(),
-                        "--slow-factor",
-                        &slow.to_string(),
-                    ])
-                    .args(["--control", &self.hub.path().to_string_lossy()])
-                    .label("server");
-            pod.spawn(&spawn)?;
+            pod.spawn(&Spawn::testbed(peers::server(pod.name(), pod.node().zone(), &control))?)?;
         }
         // A server binds before it introduces itself.
-        self.hub.wait_for(&names, START_DEADLINE)
-    }
-
-    /// Kills all server pods of the zone that goes, at once, and waits until they are gone.
-    pub(super) fn end_zone(&self) -> Result<()> {
-        let pods: Vec<&Pod> = self.servers.iter().filter(|pod| pod.node().zone() == OUTAGE_ZONE).collect();
-        in_parallel(&pods, |pod| pod.kill_all()).map(drop)
+        self.cast.hub.wait_for(&names, START_DEADLINE)
     }
 
     /// Writes the EndpointSlices for the pods of these zones, and the baseline's rules after them.
-    pub(super) fn publish(&self, in_zone: impl Fn(&str) -> bool) -> Result<()> {
+    fn publish(&self, in_zone: impl Fn(&str) -> bool) -> Result<()> {
         let pods: Vec<&Pod> = self.servers.iter().filter(|pod| in_zone(pod.node().zone())).collect();
         let endpoints: Vec<EndpointSpec> = pods.iter().map(|pod| EndpointSpec::of(pod)).collect();
         let ports = [PortSpec::tcp("grpc", SERVICE_PORT, POD_PORT)];
@@ -159,64 +137,87 @@ impl Cluster {
         in_parallel(&self.nodes, |node| baseline.install(node)).map(drop)
     }
 
-    /// Labels the Service, as `kubectl label` does.
-    pub(super) fn label(&self, balance: &str) -> Result<()> {
-        self.manifests.write("service.yaml", &labelled(SERVICE_YAML, balance)?)
-    }
-
-    /// Waits until every agent that should run has the Service in force like this.
-    pub(super) fn in_force(&self, balance: &str, endpoints: usize) -> Result<()> {
-        let what = format!("{balance} over {endpoints} endpoints is in force on every node");
-        let mut waiting: BTreeSet<&String> = self.agents.keys().collect();
-        self.interrupt.until(&what, PUBLISH_DEADLINE, || {
-            let nodes: Vec<&String> = waiting.iter().copied().collect();
-            let answers = in_parallel(&nodes, |node| {
-                let agent = &self.agents[*node];
-                let fault =
-                    agent.json(&["services"]).and_then(|services| plan::check(&services, balance, endpoints));
-                Ok(fault.err().map(|error| error.context(format!("agent of {node}"))))
-            })?;
-            let mut last = None;
-            for (node, fault) in nodes.iter().zip(answers) {
-                match fault {
-                    None => drop(waiting.remove(*node)),
-                    Some(fault) => last = Some(fault),
-                }
-            }
-            last.map_or(Ok(()), Err)
-        })
-    }
-
-    /// The agent of a node.
-    pub(super) fn agent(&self, node: &str) -> Result<&Agent> {
+    fn agent(&self, node: &str) -> Result<&Agent> {
         self.agents.get(node).with_context(|| format!("{node} has no agent"))
     }
 
     /// Starts a new agent in place of one that has ended.
-    pub(super) fn restart_agent(&mut self, name: &str) -> Result<()> {
+    fn restart_agent(&mut self, name: &str) -> Result<()> {
         let node = self.nodes.iter().find(|node| node.name() == name);
         let agent = node.ok_or_else(|| anyhow!("no node {name}"))?.start_agent(&AgentOptions::default())?;
         self.agents.insert(name.to_owned(), agent);
         Ok(())
     }
+}
 
-    /// Waits until an agent is ready and its heartbeat counts.
-    pub(super) fn wait_agent(&self, name: &str, deadline: Duration) -> Result<()> {
-        let agent = self.agent(name)?;
-        agent.wait_ready(deadline)?;
-        self.interrupt
-            .until(&format!("the agent of {name} serves"), deadline, || plan::serves(&agent.status()?))
+impl Stage for Namespaces {
+    fn cast(&self) -> &Cast {
+        &self.cast
     }
 
-    /// Name and zone of the server pods, zone by zone.
-    pub(super) fn servers(&self) -> Vec<(String, String)> {
-        self.servers.iter().map(|pod| (pod.node().zone().to_owned(), pod.name().to_owned())).collect()
+    fn notes(&self) -> &'static Notes {
+        &NOTES
     }
 
-    /// Removes everything, and says what could not be removed.
-    pub(super) fn close(self) -> Result<()> {
-        let Self { fabric, .. } = self;
+    /// As `kubectl label` does.
+    fn label(&self, balance: &str) -> Result<()> {
+        self.manifests.write("service.yaml", &labelled(SERVICE_YAML, balance)?)
+    }
+
+    fn in_force(&self, balance: &str, endpoints: usize) -> Result<()> {
+        let ask = |node: &str, args: &[&str]| self.agent(node)?.json(args);
+        stage::in_force(&self.cast.interrupt, self.agents.keys().cloned(), ask, (balance, endpoints))
+    }
+
+    fn end_zone(&self) -> Result<()> {
+        let pods: Vec<&Pod> = self.servers.iter().filter(|pod| pod.node().zone() == OUTAGE_ZONE).collect();
+        in_parallel(&pods, |pod| pod.kill_all()).map(drop)
+    }
+
+    fn publish_end(&self) -> Result<()> {
+        self.publish(|zone| zone != OUTAGE_ZONE)
+    }
+
+    fn revive_zone(&self) -> Result<()> {
+        self.start_servers(|zone| zone == OUTAGE_ZONE)?;
+        self.publish(|_| true)
+    }
+
+    fn kill_agents(&self) -> Result<()> {
+        let agent = self.agent(KILLED_NODE)?;
+        agent.kill()?;
+        agent.wait(START_DEADLINE).map(drop)
+    }
+
+    fn hang_agent(&self) -> Result<()> {
+        self.agent(HUNG_NODE)?.stop()
+    }
+
+    fn recover_agents(&mut self) -> Result<()> {
+        self.restart_agent(KILLED_NODE)?;
+        self.agent(HUNG_NODE)?.cont()?;
+        for node in [KILLED_NODE, HUNG_NODE] {
+            let agent = self.agent(node)?;
+            agent.wait_ready(START_DEADLINE)?;
+            stage::serves(&self.cast.interrupt, node, START_DEADLINE, || agent.status())?;
+        }
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        let Self { fabric, .. } = *self;
         fabric.close()
+    }
+}
+
+fn cast(hub: Hub, interrupt: Interrupt, servers: &[Pod], clients: &[Pod]) -> Cast {
+    Cast {
+        hub,
+        interrupt,
+        clients: clients.iter().map(|pod| pod.name().to_owned()).collect(),
+        servers: servers.iter().map(|pod| (pod.node().zone().to_owned(), pod.name().to_owned())).collect(),
+        killed: vec![client_name(KILLED_NODE)],
+        hung: vec![client_name(HUNG_NODE)],
     }
 }
 
@@ -230,7 +231,7 @@ fn server_names(node: &str) -> impl Iterator<Item = String> {
 }
 
 /// `load-a1` on `node-a1`.
-pub(super) fn client_name(node: &str) -> String {
+fn client_name(node: &str) -> String {
     format!("load-{}", node.trim_start_matches("node-"))
 }
 
@@ -243,19 +244,11 @@ fn labelled(manifest: &str, balance: &str) -> Result<String> {
     Ok(manifest.replace(LABELS, &format!("{LABELS}    evenkeel.io/balance: {balance}\n")))
 }
 
-/// Does the same to each at once; the first failure is reported.
-fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> Result<T> + Sync) -> Result<Vec<T>> {
-    thread::scope(|scope| {
-        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
-        let results =
-            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?);
-        results.collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::parameters::SLOW_POD;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_label_is_the_only_thing_that_opts_in() {
