@@ -3,13 +3,19 @@
 
 mod proxy_rig;
 
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
 use bytes::Bytes;
 use evenkeel_agent::store::Application;
 use h2::Ping;
 use proxy_rig::{Client, Rig, Server, grpc, read, soon, until};
-use tokio::sync::Notify;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn draining_says_goaway_and_finishes_what_is_in_flight() {
@@ -57,6 +63,19 @@ async fn a_client_that_asks_for_nothing_is_told_to_leave_all_the_same() {
     rig.drain.cancel();
     let client = answered_client(&rig).await;
     soon("the connection ends", client.connection).await.unwrap().unwrap();
+}
+
+/// On one thread, so that nothing has served it when the drain looks.
+#[tokio::test]
+async fn a_connection_counts_as_open_from_its_acceptance_on() {
+    let rig = Rig::new(Application::Http2, &[]).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
+    rig.proxy.accept(&rig.pod, stream, peer);
+    assert_eq!(rig.proxy.open_connections(), 1);
+    drop(client);
+    until("it ends with its client", || rig.proxy.open_connections() == 0).await;
 }
 
 /// A client whose PING has been answered: the proxy has taken the connection up, and all that it says first has arrived.

@@ -57,8 +57,14 @@ impl Accepted {
     }
 }
 
-/// Serves an accepted socket to its end.
-pub(super) async fn serve(shared: Arc<Shared>, pod: Arc<Pod>, stream: TcpStream, peer: SocketAddr) {
+/// Serves an accepted socket to its end, which is that of `_open` as well.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    _open: Gauge,
+) {
     count(&shared.stats.accepted);
     let origin = shared.origins.origin(&origin_key(pod.netns_cookie, peer));
     let Some(origin) = origin.filter(|_| !pod.own_ports.lock().contains(&peer.port())) else {
@@ -71,7 +77,6 @@ pub(super) async fn serve(shared: Arc<Shared>, pod: Arc<Pod>, stream: TcpStream,
     if !socket.is_connected() {
         return;
     }
-    let _open = Gauge::new(&shared.stats, |s| &s.client_connections);
     let accepted = Accepted {
         frontend: frontend(&origin),
         inherit: Inherit { source: own_source(peer.ip()), mark: origin.mark },

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     accept,
     pool::Pool,
-    stats::{ConnectionRow, Connections, ProxyStats},
+    stats::{ConnectionRow, Connections, Gauge, ProxyStats},
     upstream::Sockets,
 };
 use crate::{clock::monotonic_ns, store::Store};
@@ -121,9 +121,11 @@ impl Proxy {
         pod
     }
 
-    /// Serves a socket accepted in the pod's namespace, in a task of its own on the current runtime.
+    /// Serves a socket accepted in the pod's namespace, in a task of its own on the current runtime. It counts as open from here
+    /// on: a drain that looks before the task has begun must not find nothing to wait for.
     pub fn accept(&self, pod: &Arc<Pod>, stream: TcpStream, peer: SocketAddr) {
-        tokio::spawn(accept::serve(self.shared.clone(), pod.clone(), stream, peer));
+        let open = Gauge::new(&self.shared.stats, |s| &s.client_connections);
+        tokio::spawn(accept::serve(self.shared.clone(), pod.clone(), stream, peer, open));
     }
 
     /// Counters and gauges.

@@ -76,6 +76,7 @@ impl Sockets for PlainSockets {
 /// The proxy under test and a listener in front of it.
 pub(crate) struct Rig {
     pub(crate) proxy: Proxy,
+    pub(crate) pod: Arc<Pod>,
     pub(crate) store: Store,
     pub(crate) drain: CancellationToken,
     pub(crate) pod_gone: CancellationToken,
@@ -113,9 +114,10 @@ impl Rig {
         let pod = proxy.pod("client", 1, Box::new(PlainSockets), pod_gone.clone());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accepting = tokio::spawn(accept(proxy.clone(), pod, listener));
+        let accepting = tokio::spawn(accept(proxy.clone(), pod.clone(), listener));
         let service = service(vip, application);
-        let mut rig = Self { proxy, store, drain, pod_gone, address, writer, service, origins, accepting };
+        let mut rig =
+            Self { proxy, pod, store, drain, pod_gone, address, writer, service, origins, accepting };
         rig.set_endpoints(endpoints);
         rig
     }
