@@ -2,6 +2,7 @@
 //! What `deploy/` promises: least rights, probes, one version everywhere, and a chart that renders the same objects as
 //! kustomize does. Rendered by the real tools.
 
+mod flags;
 mod rules;
 
 use std::collections::BTreeMap;

@@ -3,33 +3,42 @@
 
 use serde_json::{Value, json};
 
-use super::{VERSION, folder, kustomize};
+use super::{Objects, VERSION, folder, kustomize};
 
-/// Everything that we deploy, and the pod template in each that has one.
-fn all() -> Vec<(String, Value)> {
+/// Everything that we deploy.
+fn all() -> Objects {
     [folder(), folder().join("uninstall")].iter().flat_map(|path| kustomize(path)).collect()
 }
 
-fn pods() -> Vec<(String, Value)> {
+/// The pod template of each object that has one.
+fn pods_of(objects: &Objects) -> Vec<(String, Value)> {
     let template = |object: &Value| match object["kind"].as_str()? {
         "CronJob" => object.pointer("/spec/jobTemplate/spec/template").cloned(),
         _ => object.pointer("/spec/template").cloned(),
     };
-    let pods: Vec<_> = all().into_iter().filter_map(|(name, o)| Some((name, template(&o)?))).collect();
+    objects.iter().filter_map(|(name, object)| Some((name.clone(), template(object)?))).collect()
+}
+
+fn pods() -> Vec<(String, Value)> {
+    let pods = pods_of(&all());
     assert_eq!(pods.len(), 5, "agent, detach, discovery, and certificates twice");
     pods
 }
 
 /// Each container with the name of its object.
-fn containers() -> Vec<(String, Value)> {
+pub(super) fn containers_of(objects: &Objects) -> Vec<(String, Value)> {
     let list = |pod: &Value, key: &str| pod["spec"][key].as_array().cloned().unwrap_or_default();
-    pods()
+    pods_of(objects)
         .into_iter()
         .flat_map(|(name, pod)| {
             let all = [list(&pod, "initContainers"), list(&pod, "containers")].concat();
             all.into_iter().map(move |container| (name.clone(), container))
         })
         .collect()
+}
+
+fn containers() -> Vec<(String, Value)> {
+    containers_of(&all())
 }
 
 fn pod(part: &str) -> Value {
