@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tier 4: a real Kubernetes cluster, without anything of Evenkeel's: Services through the real kube-proxy, a node that
-//! loses its power, an API server that is killed, and nothing left at the end.
+//! loses its power, an API server that is killed, and nothing left at the end. kube-proxy with iptables is in
+//! `cluster_uninstall.rs`.
 //!
 //! One cluster serves all that one proxy mode shows: coming up costs more than any of it.
 
 mod kubernetes;
 
 use anyhow::{Context, Result, ensure};
-use evenkeel_testbed::{Cluster, ClusterOptions, ProxyMode};
-use kubernetes::{Leftovers, SERVERS, SOON, load, servers};
+use evenkeel_testbed::{Cluster, ClusterOptions};
+use kubernetes::{Leftovers, SOON, all_servers_answer, servers};
 
 #[test]
 fn services_are_balanced_through_nftables_and_a_node_comes_back_after_a_power_cut() -> Result<()> {
@@ -22,34 +23,6 @@ fn services_are_balanced_through_nftables_and_a_node_comes_back_after_a_power_cu
     a_service_account_has_its_own_rights(&cluster)?;
     cluster.down()?;
     before.nothing_more()
-}
-
-#[test]
-fn services_of_both_families_are_balanced_through_iptables_and_a_dropped_cluster_leaves_nothing() -> Result<()>
-{
-    let before = Leftovers::now()?;
-    let zones = ["zone-a", "zone-b"].map(String::from).to_vec();
-    let proxy_mode = ProxyMode::Iptables;
-    let cluster =
-        Cluster::up(ClusterOptions { zones, proxy_mode, dual_stack: true, ..ClusterOptions::default() })?;
-    let service = servers(&cluster)?;
-    all_servers_answer(&cluster, &service)?;
-    let other = ["get", "service", "web", "-o", "jsonpath={.spec.clusterIPs[1]}"];
-    let other = cluster.kubectl().run(&other)?;
-    ensure!(other.contains(':'), "no IPv6 address: {other}");
-    all_servers_answer(&cluster, &format!("[{other}]:80"))?;
-    drop(cluster);
-    before.nothing_more()
-}
-
-fn all_servers_answer(cluster: &Cluster, service: &str) -> Result<()> {
-    let report = load(cluster, service)?;
-    let (requests, connects) = (report["requests"].as_u64(), report["churned"].as_u64());
-    ensure!(requests > Some(20) && connects > Some(20), "hardly any load: {report}");
-    ensure!(report["failures_total"] == 0 && report["succeeded"] == report["requests"], "{report}");
-    let pods = report["pods"].as_object().context("no pods")?;
-    ensure!(pods.len() == SERVERS, "{} of {SERVERS} servers answered: {report}", pods.len());
-    Ok(())
 }
 
 fn a_node_that_loses_power_is_noticed_and_comes_back(cluster: &Cluster) -> Result<()> {

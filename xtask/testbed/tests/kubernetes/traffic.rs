@@ -23,10 +23,19 @@ pub(crate) const PORT: u16 = 50051;
 const UNTIL_HEARD: u64 = 3;
 /// From then on, how long it may take to drain.
 const DRAIN: u64 = 10;
-/// How long clients may take for the last answers of an interval: their deadline is two seconds.
-const REPORTED: Duration = Duration::from_secs(15);
+/// A request's deadline, and what opening a connection and the answer to a PING may take: what is late on a busy machine
+/// is not lost.
+const PATIENCE: [&str; 6] =
+    ["--deadline-ms", "10000", "--connect-timeout-ms", "5000", "--keepalive-timeout-ms", "5000"];
+/// How long clients may take for the last answers of an interval: longer than the deadline.
+const REPORTED: Duration = Duration::from_secs(30);
 /// Where a client pod sees the folder of its control socket.
 const CONTROL: &str = "/control";
+
+/// What a server and a client ask for. Who asks for nothing gets next to nothing of a machine that is busy starting pods.
+fn share() -> Value {
+    json!({ "requests": { "cpu": "50m", "memory": "16Mi" } })
+}
 
 fn from(path: &str) -> Value {
     json!({ "fieldRef": { "fieldPath": path } })
@@ -52,6 +61,7 @@ pub(crate) fn servers(cluster: &Cluster, replicas: usize) -> Result<()> {
         "args": ["server", "--listen", format!("[::]:{PORT}"), "--name", "$(POD)", "--zone", "$(ZONE)",
                  "--service-time-us", "0"],
         "env": itself(),
+        "resources": share(),
         "readinessProbe": { "tcpSocket": { "port": PORT }, "periodSeconds": 1 },
         "lifecycle": { "preStop": { "sleep": { "seconds": UNTIL_HEARD } } },
     });
@@ -110,20 +120,11 @@ impl Clients {
         std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         let hub = Hub::open(&folder.join("hub"))?;
         let control = format!("{CONTROL}/hub");
-        let own = [
-            "client",
-            "--target",
-            target,
-            "--name",
-            "$(NODE)",
-            "--zone",
-            "$(ZONE)",
-            "--source",
-            "$(ADDRESS)",
-            "--control",
-            &control,
-        ];
-        let args = [&own[..], args].concat();
+        let own =
+            ["client", "--target", target, "--name", "$(NODE)", "--zone", "$(ZONE)", "--control", &control];
+        // The pod's first address is of IPv4; the way to an IPv6 address may be of either family.
+        let source: &[&str] = if target.starts_with('[') { &[] } else { &["--source", "$(ADDRESS)"] };
+        let args = [&own[..], source, &PATIENCE, args].concat();
         let labels = json!({ "app": name });
         let clients = json!({
             "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": name },
@@ -136,7 +137,7 @@ impl Clients {
                         "containers": [{
                             "name": "client", "image": TESTBED, "imagePullPolicy": "Never",
                             "args": args,
-                            "env": itself(),
+                            "env": itself(), "resources": share(),
                             "volumeMounts": [{ "name": "control", "mountPath": CONTROL }],
                         }],
                         "volumes": [{ "name": "control", "hostPath": { "path": folder, "type": "Directory" } }],
@@ -208,6 +209,12 @@ impl Seen {
     /// Connections that could not be opened.
     pub(crate) fn connect_errors(&self) -> u64 {
         self.0.iter().map(|report| report.new_connection_errors_total).sum()
+    }
+
+    /// The longest time that a request took.
+    pub(crate) fn slowest(&self) -> Duration {
+        let micros = self.0.iter().flat_map(|report| &report.latencies).map(|(micros, _)| *micros);
+        Duration::from_micros(micros.max().unwrap_or(0))
     }
 
     /// Answers by server.

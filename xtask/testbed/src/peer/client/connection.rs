@@ -28,8 +28,6 @@ use crate::peer::messages::NewConnectionErrorKind as Kind;
 
 /// How often a PING is sent. gRPC clients that are set to notice dead peers use seconds.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
-/// How long its answer may take.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between failed attempts: a refused connect must show up in the figures, not in the load.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
@@ -129,11 +127,13 @@ impl Slot {
     }
 }
 
-/// Keeps a connection in `slot` for ever. `opened` hears of every attempt with the time it began.
+/// Keeps a connection in `slot` for ever: opened within `limit`, given up when a PING is not answered in `keepalive`.
+/// `opened` hears of every attempt with the time it began.
 pub(super) async fn keep(
     slot: &Slot,
     target: SocketAddr,
     limit: Duration,
+    keepalive: Duration,
     opened: impl Fn(Instant, Result<(), OpenError>),
 ) {
     loop {
@@ -142,7 +142,7 @@ pub(super) async fn keep(
             Ok(connection) => {
                 opened(began, Ok(()));
                 slot.publish(connection.sender);
-                watch(slot, connection.pings, connection.driver).await;
+                watch(slot, connection.pings, connection.driver, keepalive).await;
             }
             Err(error) => {
                 opened(began, Err(error));
@@ -153,11 +153,11 @@ pub(super) async fn keep(
 }
 
 /// Returns when the connection has to be replaced.
-async fn watch(slot: &Slot, mut pings: PingPong, mut driver: JoinHandle<()>) {
+async fn watch(slot: &Slot, mut pings: PingPong, mut driver: JoinHandle<()>, keepalive: Duration) {
     let unanswered = pin!(async {
         loop {
             sleep(KEEPALIVE_EVERY).await;
-            if !matches!(timeout(KEEPALIVE_TIMEOUT, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+            if !matches!(timeout(keepalive, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
                 return;
             }
         }

@@ -64,11 +64,12 @@ impl Client {
             churn: Cell::new(args.churn),
             churn_changed: Notify::new(),
         });
+        let keepalive = Duration::from_millis(args.keepalive_timeout_ms);
         for slot in &client.slots {
             let (client, slot) = (client.clone(), slot.clone());
             spawn_local(async move {
                 let opened = |began, result| client.opened(began, result);
-                connection::keep(&slot, client.target, client.connect_timeout, opened).await;
+                connection::keep(&slot, client.target, client.connect_timeout, keepalive, opened).await;
             });
         }
         if !client.slots.is_empty() && args.rate > 0.0 {

@@ -52,6 +52,9 @@ pub struct Args {
     /// How long opening a connection may take, including the first answer in HTTP/2
     #[arg(long, default_value_t = 1_000)]
     pub connect_timeout_ms: u64,
+    /// How long the answer to a PING may take before a connection is given up; one is sent every second
+    #[arg(long, default_value_t = 1_000)]
+    pub keepalive_timeout_ms: u64,
     /// Unix socket of the orchestrator
     #[arg(long)]
     pub control: Option<PathBuf>,
