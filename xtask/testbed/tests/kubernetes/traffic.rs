@@ -51,15 +51,22 @@ fn itself() -> Value {
     ])
 }
 
-/// Makes Deployment `web` of gRPC servers, as many on each node, and waits until all are ready.
+/// Makes Deployment `web` of gRPC servers that answer at once, as many on each node, and waits until all are ready.
 pub(crate) fn servers(cluster: &Cluster, replicas: usize) -> Result<()> {
-    let labels = json!({ "app": "web" });
+    servers_named(cluster, "web", replicas, &["--service-time-us", "0"])
+}
+
+/// As [`servers`], with a name and arguments of the caller's.
+pub(crate) fn servers_named(cluster: &Cluster, name: &str, replicas: usize, args: &[&str]) -> Result<()> {
+    let labels = json!({ "app": name });
+    let listen = format!("[::]:{PORT}");
+    let own = ["server", "--listen", &listen, "--name", "$(POD)", "--zone", "$(ZONE)"];
+    let args = [&own[..], args].concat();
     let container = json!({
         "name": "server",
         "image": TESTBED,
         "imagePullPolicy": "Never",
-        "args": ["server", "--listen", format!("[::]:{PORT}"), "--name", "$(POD)", "--zone", "$(ZONE)",
-                 "--service-time-us", "0"],
+        "args": args,
         "env": itself(),
         "resources": share(),
         "readinessProbe": { "tcpSocket": { "port": PORT }, "periodSeconds": 1 },
@@ -70,7 +77,7 @@ pub(crate) fn servers(cluster: &Cluster, replicas: usize) -> Result<()> {
         "labelSelector": { "matchLabels": labels },
     });
     let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
         "spec": {
             "replicas": replicas,
             "selector": { "matchLabels": labels },
@@ -85,16 +92,21 @@ pub(crate) fn servers(cluster: &Cluster, replicas: usize) -> Result<()> {
         },
     });
     cluster.kubectl().apply(&deployment.to_string())?;
-    cluster.kubectl().rolled_out(&["deployment/web"], SOON)
+    cluster.kubectl().rolled_out(&[&format!("deployment/{name}")], SOON)
 }
 
 /// Makes a Service of the servers, opted in if `balance` says how, and returns its address.
 pub(crate) fn service(cluster: &Cluster, name: &str, balance: Option<&str>) -> Result<String> {
+    service_of(cluster, "web", name, balance)
+}
+
+/// As [`service`], of the servers that [`servers_named`] made with the name `app`.
+pub(crate) fn service_of(cluster: &Cluster, app: &str, name: &str, balance: Option<&str>) -> Result<String> {
     let labels: BTreeMap<&str, &str> = balance.map(|how| ("evenkeel.io/balance", how)).into_iter().collect();
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "labels": labels },
         "spec": {
-            "selector": { "app": "web" }, "ipFamilyPolicy": "PreferDualStack",
+            "selector": { "app": app }, "ipFamilyPolicy": "PreferDualStack",
             "ports": [{ "name": "grpc", "port": 80, "targetPort": PORT }],
         },
     });
