@@ -148,7 +148,12 @@ impl Catalog {
                 None => changes.push(id.deleted()),
             }
         }
-        self.owners.retain(|id, owners| !(owners.is_empty() && touched.contains(id)));
+        // Not a look at all objects: a change costs what its file holds.
+        for id in &touched {
+            if self.owners.get(id).is_some_and(BTreeSet::is_empty) {
+                self.owners.remove(id);
+            }
+        }
         changes.extend(affected.iter().map(|file| self.faults_of(file)));
         changes
     }
