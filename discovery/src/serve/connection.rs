@@ -35,6 +35,9 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// A token has 1 to 2 kB, of the other headers nobody needs as much.
 const MAX_HEADER_BYTES: u32 = 32 << 10;
+/// Bytes of responses that wait in a connection for its client to read; hyper's own limit is 400 KiB, and there are
+/// thousands of connections.
+const SEND_BUFFER: usize = 64 << 10;
 /// Health is asked by probes, which have no tokens, and tells nothing about endpoints.
 const OPEN_TO_ALL: &str = "/grpc.health.v1.Health/";
 
@@ -117,6 +120,7 @@ fn builder() -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .max_header_list_size(MAX_HEADER_BYTES)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_ANSWER);
     builder

@@ -2,27 +2,23 @@
 //! `envoy.service.discovery.v3.AggregatedDiscoveryService` as a gRPC service.
 //!
 //! The generated service would do, but for its codec: it wants responses as messages, built per client. This is what it
-//! does, with [`AdsCodec`].
+//! does, with [`codec`]. Compression is not offered, and a request that is compressed all the same is an error.
 
 use std::convert::Infallible;
-use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
-use evenkeel_xds::Response;
 use evenkeel_xds::server::{Delta, StateOfTheWorld, Variant};
-use tokio_stream::wrappers::ReceiverStream;
+use http::header::CONTENT_TYPE;
 use tonic::codegen::{Body, BoxFuture, Service, StdError};
-use tonic::server::{Grpc, NamedService, StreamingService};
-use tonic::{Request, Status, Streaming};
+use tonic::metadata::GRPC_CONTENT_TYPE;
+use tonic::server::NamedService;
+use tonic::{Status, Streaming};
 
-use super::codec::AdsCodec;
+use super::codec::{self, ResponseBody};
 use super::{Ads, MAX_REQUEST_BYTES, Peer, stream};
 
 const SOTW: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
-
-/// One of the service's two methods.
-struct Method<V>(Ads, PhantomData<fn() -> V>);
 
 impl NamedService for Ads {
     const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
@@ -63,23 +59,16 @@ where
     B: Body + Send + 'static,
     B::Error: Into<StdError> + Send + 'static,
 {
-    let mut grpc = Grpc::new(AdsCodec::<V>::default())
-        .apply_max_message_size_config(Some(MAX_REQUEST_BYTES), Some(usize::MAX));
-    Ok(grpc.streaming(Method::<V>(ads, PhantomData), request).await)
-}
-
-impl<V: Variant> StreamingService<V::Request> for Method<V> {
-    type Response = Box<Response>;
-    type ResponseStream = ReceiverStream<Result<Box<Response>, Status>>;
-    type Future = BoxFuture<tonic::Response<Self::ResponseStream>, Status>;
-
-    fn call(&mut self, request: Request<Streaming<V::Request>>) -> Self::Future {
-        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-        let leave = Peer::leave(request.extensions());
-        let started = self.0.place().map(|place| {
-            let responses = stream::start::<V>(request.into_inner(), peer, &self.0, place, leave);
-            tonic::Response::new(responses)
-        });
-        Box::pin(async move { started })
-    }
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
+    let leave = Peer::leave(request.extensions());
+    let place = match ads.place() {
+        Ok(place) => place,
+        Err(status) => return Ok(status.into_http()),
+    };
+    let body = request.into_body();
+    let requests = Streaming::new_request(codec::decoder::<V>(), body, None, Some(MAX_REQUEST_BYTES));
+    let responses = stream::start::<V>(requests, peer, &ads, place, leave);
+    let mut response = http::Response::new(tonic::body::Body::new(ResponseBody::<V>::new(responses)));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    Ok(response)
 }

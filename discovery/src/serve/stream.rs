@@ -14,11 +14,11 @@ use evenkeel_xds::server::{Session, Variant};
 use evenkeel_xds::{Limits, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::client::{self, Client};
+use super::codec::Responses;
 use super::{Ads, Snapshots};
 use crate::metrics::{Metrics, TypeLabel};
 use crate::registry::{Ask, Registration};
@@ -26,8 +26,9 @@ use crate::snapshot::{ClientView, Snapshot};
 
 /// Responses between the task and the transport.
 const WAITING_RESPONSES: usize = 1;
-/// Size near which a response is cut. A response that a client is slow to read is memory, and there are thousands.
-const RESPONSE_BYTES: usize = 512 << 10;
+/// Size near which a response is cut. A response that a client is slow to read is memory, and there are thousands; and
+/// what an agent asks for next is named after one response's content, so this bounds requests as well.
+const RESPONSE_BYTES: usize = 64 << 10;
 /// How long a client may not read before it is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -65,10 +66,10 @@ pub(super) fn start<V: Variant>(
     ads: &Ads,
     place: OwnedSemaphorePermit,
     leave: CancellationToken,
-) -> ReceiverStream<Result<Box<Response>, Status>> {
+) -> Responses {
     let (sender, receiver) = mpsc::channel(WAITING_RESPONSES);
     tokio::spawn(supervise::<V>(requests, peer, ads.clone(), sender, place, leave));
-    ReceiverStream::new(receiver)
+    receiver
 }
 
 /// Ends the stream's work when its connection is sent away, also when it waits for its client to read.
