@@ -104,7 +104,8 @@ pub(crate) fn cluster(arguments: &[String]) -> Result<()> {
 /// `cargo xtask bench`: replaces this process, so that its exit code is the benchmark's.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let workspace = Workspace::load()?;
-    build_packages(&workspace, &[BENCH], true)?;
+    let with_server = arguments.first().is_some_and(|what| what == "discovery");
+    build_packages(&workspace, if with_server { &[BENCH, DISCOVERY] } else { &[BENCH] }, true)?;
     let program = workspace.binaries(true).join(BENCH);
     let mut bench = Command::new(&program);
     bench.args(arguments);

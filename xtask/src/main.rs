@@ -92,7 +92,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Measure: `bench balance` for pickers, rebuilds and the simulator
+    /// Measure: `bench balance` for pickers, rebuilds and the simulator, `bench discovery` for the discovery service
     Bench {
         /// Passed on to the benchmark, e.g. balance --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

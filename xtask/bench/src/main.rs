@@ -2,16 +2,18 @@
 //! Benchmarks that need no root and no kernel. Started by `cargo xtask bench`, which builds them optimised.
 //!
 //! What must always be true:
-//! * figures are CPU time of the measuring thread, the best of several rounds: what other processes do costs time,
-//!   not figures;
+//! * figures of `balance` are CPU time of the measuring thread, the best of several rounds: what other processes do costs
+//!   time, not figures; those of `discovery` are the server's CPU time and, where delays are the point, time on the clock;
 //! * a target that is missed is said so, and the exit code is 1;
 //! * with `--json` the last line of standard output is one JSON object; progress goes to standard error.
 //!
-//! Deliberately not here: comparisons with other balancers, and anything that sends a packet.
+//! Deliberately not here: comparisons with other balancers, and anything that leaves the machine.
 
 mod alloc;
 mod balance;
+mod bar;
 mod clock;
+mod discovery;
 
 use std::process::ExitCode;
 
@@ -36,11 +38,18 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// The discovery service: first sync, delay and CPU per change, memory, with up to 5 000 clients
+    Discovery(discovery::Args),
+    /// The clients that `discovery` measures with; it starts this itself
+    #[command(hide = true)]
+    DiscoveryClients(discovery::ClientArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().what {
         What::Balance { json } => balance::run(json),
+        What::Discovery(args) => discovery::run(&args),
+        What::DiscoveryClients(args) => discovery::clients(&args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

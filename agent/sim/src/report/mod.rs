@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `table` | policies side by side, for a terminal |
 //! | `json` | the same and more, for programs |
-//! | `svg` | four drawings |
+//! | `svg` | four drawings, and the page and plot that they are made with, for benchmarks that draw |
 //! | `unit` | times, shares and counts as people write them |
 //!
 //! Always true: equal outcomes give equal bytes; nothing here reads a clock or a terminal. JSON only grows; tables and
@@ -17,7 +17,7 @@ mod table;
 mod unit;
 
 pub use json::json;
-pub use svg::{Drawing, drawings};
+pub use svg::{Drawing, Page, Plot, Scale, Style, drawings, style};
 pub use table::table;
 
 use crate::{model::Scenario, outcome::Outcome};

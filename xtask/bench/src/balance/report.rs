@@ -4,11 +4,7 @@
 use serde_json::json;
 
 use super::{Figures, MAX_NS_PER_PICK, MAX_REBUILD_MS, MIN_SIMULATED, picks::Pick, rebuild::Rebuild};
-
-/// Width of a bar that just reaches its target.
-const BAR: f64 = 20.0;
-/// Longest bar drawn: what is longer ends in an arrow.
-const LONGEST: usize = 40;
+use crate::bar::bar;
 
 /// A figure against its target, as one line of the table.
 struct Line {
@@ -66,16 +62,6 @@ fn show(title: &str, lines: &[Line]) {
         println!("  {what:<32} {value:>28}  {:<41} {}", bar(*part), verdict.shown());
     }
     println!();
-}
-
-/// A bar in eighths of a character.
-fn bar(part: f64) -> String {
-    let eighths = (part.max(0.0) * BAR * 8.0).round() as usize;
-    if eighths > LONGEST * 8 {
-        return "█".repeat(LONGEST) + "▶";
-    }
-    let rest = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
-    "█".repeat(eighths / 8) + rest
 }
 
 fn pick(pick: &Pick) -> Line {
@@ -154,13 +140,6 @@ mod tests {
         assert_eq!(simulated(2_999_999.0).verdict, Verdict::Missed);
         assert_eq!(rebuild(&Rebuild { name: "x", ms: 5.1, counts: true }).verdict, Verdict::Missed);
         assert_eq!(rebuild(&Rebuild { name: "x", ms: 5.1, counts: false }).verdict, Verdict::NoTarget);
-    }
-
-    #[test]
-    fn a_bar_is_as_long_as_its_part_of_the_target() {
-        assert_eq!(bar(1.0).chars().count(), BAR as usize);
-        assert_eq!((bar(0.0), bar(1.0 / 160.0)), (String::new(), "▏".to_owned()));
-        assert!(bar(100.0).ends_with('▶'));
     }
 
     #[test]

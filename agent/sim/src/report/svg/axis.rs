@@ -8,7 +8,7 @@ pub(super) type Tick = (f64, String);
 
 /// From values to a share of the axis, 0 to 1.
 #[derive(Clone, Debug)]
-pub(super) struct Scale {
+pub struct Scale {
     low: f64,
     high: f64,
     logarithmic: bool,
@@ -17,7 +17,7 @@ pub(super) struct Scale {
 
 impl Scale {
     /// From zero to at least `high`, with about five round ticks.
-    pub(super) fn linear(high: f64, write: impl Fn(f64) -> String) -> Self {
+    pub fn linear(high: f64, write: impl Fn(f64) -> String) -> Self {
         let step = round_step(high.max(1e-9) / 5.0);
         let count = (high / step).ceil().max(1.0);
         let ticks = (0..=count as u32).map(|i| f64::from(i) * step).map(|v| (v, write(v))).collect();
@@ -38,7 +38,7 @@ impl Scale {
 
     /// From at most `low` to at least `high`, both above zero, with ticks at 1, 2 and 5 times powers of ten, or at powers only
     /// where those would be many.
-    pub(super) fn logarithmic(low: f64, high: f64, write: impl Fn(f64) -> String) -> Self {
+    pub fn logarithmic(low: f64, high: f64, write: impl Fn(f64) -> String) -> Self {
         let (low, high) = (low.max(1e-3), high.max(low * 1.5).max(2e-3));
         let (first, last) = (libm::log10(low).floor() as i32, libm::log10(high).ceil() as i32);
         let digits: &[f64] = if last - first > 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
@@ -68,7 +68,7 @@ fn round_step(least: f64) -> f64 {
 }
 
 /// A plot: two scales in a frame that is as wide as the page.
-pub(super) struct Plot {
+pub struct Plot {
     top: f64,
     height: f64,
     x: Scale,
@@ -77,7 +77,7 @@ pub(super) struct Plot {
 
 impl Plot {
     /// Draws grid, ticks and labels, and moves the page below them.
-    pub(super) fn new(
+    pub fn new(
         page: &mut Page,
         height: f64,
         (x, x_label): (Scale, &str),
@@ -109,7 +109,7 @@ impl Plot {
     }
 
     /// Where a point is on the page. What lies outside is drawn at the edge.
-    pub(super) fn at(&self, x: f64, y: f64) -> (f64, f64) {
+    pub fn at(&self, x: f64, y: f64) -> (f64, f64) {
         let width = WIDTH - RIGHT - LEFT;
         (LEFT + self.x.place(x) * width, self.top + self.height * (1.0 - self.y.place(y)))
     }

@@ -18,6 +18,9 @@ mod page;
 mod utilization;
 mod zones;
 
+pub use axis::{Plot, Scale};
+pub use page::{Page, Style, style};
+
 use super::Comparison;
 
 /// One drawing.

@@ -19,7 +19,7 @@ const DASHES: [&str; 4] = ["", "7 3", "2 3", "9 3 2 3"];
 
 /// How a series is drawn.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Style {
+pub struct Style {
     pub(super) colour: &'static str,
     pub(super) dash: &'static str,
     pub(super) width: f64,
@@ -27,7 +27,7 @@ pub(super) struct Style {
 }
 
 /// The style of the series of that number.
-pub(super) fn style(i: usize) -> Style {
+pub fn style(i: usize) -> Style {
     Style { colour: colour(i), dash: DASHES[i % DASHES.len()], width: 2.0, opacity: 1.0 }
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Anchor {
 }
 
 /// A page that grows downwards.
-pub(super) struct Page {
+pub struct Page {
     body: String,
     title: String,
     /// Where the next thing goes.
@@ -53,7 +53,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn new(title: &str, subtitle: &str) -> Self {
+    /// A page with its title and a line below that.
+    pub fn new(title: &str, subtitle: &str) -> Self {
         let mut page = Self { body: String::new(), title: title.to_owned(), y: TOP };
         page.text((LEFT, 24.0), Anchor::Start, "font-size=\"16\" font-weight=\"600\"", title);
         page.text((LEFT, 42.0), Anchor::Start, "fill=\"#555\"", subtitle);
@@ -61,7 +62,7 @@ impl Page {
     }
 
     /// Coloured marks with their names, in as many rows as they need.
-    pub(super) fn legend<'a>(&mut self, entries: impl Iterator<Item = (Style, &'a str)>) {
+    pub fn legend<'a>(&mut self, entries: impl Iterator<Item = (Style, &'a str)>) {
         const MARK: f64 = 26.0;
         let (mut x, y) = (LEFT, &mut self.y.clone());
         *y += 8.0;
@@ -75,6 +76,11 @@ impl Page {
             x += width;
         }
         self.y = *y + 18.0;
+    }
+
+    /// Leaves this much free.
+    pub fn skip(&mut self, height: f64) {
+        self.y += height;
     }
 
     pub(super) fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, attributes: &str, text: &str) {
@@ -104,7 +110,7 @@ impl Page {
     }
 
     /// A line through points; nothing for fewer than two.
-    pub(super) fn path(&mut self, points: &[(f64, f64)], style: Style) {
+    pub fn path(&mut self, points: &[(f64, f64)], style: Style) {
         if points.len() < 2 {
             return;
         }
@@ -146,7 +152,7 @@ impl Page {
     }
 
     /// The whole drawing.
-    pub(super) fn finish(self) -> String {
+    pub fn finish(self) -> String {
         let (width, height) = (Number(WIDTH), Number(self.y + 16.0));
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
