@@ -5,17 +5,17 @@
 //! Agents are asked as operators ask them: `kubectl exec … evenkeel …`, and their metrics.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use evenkeel_testbed::{Cluster, ClusterOptions, Node, binaries, eventually};
+pub(crate) use evenkeel_testbed::cluster::install::NAMESPACE;
+use evenkeel_testbed::cluster::install::images;
+use evenkeel_testbed::{Cluster, ClusterOptions, Node, eventually};
 use serde_json::Value;
 
 use super::SOON;
 
-/// Where `deploy/` installs.
-pub(crate) const NAMESPACE: &str = "evenkeel-system";
 /// The agents' DaemonSet.
 pub(crate) const AGENTS: &str = "daemonset/evenkeel-agent";
 /// Discovery's Deployment.
@@ -33,19 +33,6 @@ pub(crate) fn cluster(options: ClusterOptions) -> Result<Cluster> {
     let folder = tempfile::tempdir().context("make a folder for the images")?;
     let images = [options.images.clone(), images(folder.path())?].concat();
     Cluster::up(ClusterOptions { images, ..options })
-}
-
-/// Writes the archives of both images.
-fn images(out: &Path) -> Result<Vec<PathBuf>> {
-    let agent = binaries::find("evenkeel")?;
-    let binaries = agent.parent().context("a binary is in no folder")?;
-    evenkeel_oci::project::write_all(&evenkeel_oci::project::Options {
-        binaries,
-        out,
-        registry: "localhost",
-        version: env!("CARGO_PKG_VERSION"),
-        unpacked: false,
-    })
 }
 
 /// Installs everything and waits until all of it is ready.
