@@ -10,16 +10,14 @@ mod kubernetes;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use evenkeel_testbed::cluster::install::{DISCOVERY, NAMESPACE};
 use evenkeel_testbed::{Cluster, ClusterOptions};
-use kubernetes::install::{self, DISCOVERY, NAMESPACE, in_force};
-use kubernetes::traffic::{self, Clients, Seen};
+use kubernetes::install::{self, in_force};
+use kubernetes::traffic::{self, Clients, LOOK, Seen};
 use kubernetes::{Leftovers, SOON};
 
 /// Each client's load: two cores have a cluster to carry besides.
 const LOAD: [&str; 6] = ["--connections", "8", "--rate", "50", "--churn", "5"];
-/// How long a load is looked at when nothing happens.
-const LOOK: Duration = Duration::from_secs(2);
-
 /// Until agents have forgotten the pods of a node without power: Kubernetes notices after ten seconds in this cluster (the
 /// controller manager's grace period); agents whose replica of discovery was on that node notice that after fifteen (their
 /// keepalive), then may try the dead one for five more.
@@ -92,7 +90,7 @@ impl World {
         for (path, clients) in self.paths() {
             let seen = clients.seen()?;
             seen.flawless(200)?;
-            ensure!(seen.local() == 1.0, "balanced per {path}, not all in the zone: {}", seen.told());
+            seen.all_local().with_context(|| format!("balanced per {path}"))?;
         }
         Ok(())
     }

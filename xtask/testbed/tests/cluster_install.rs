@@ -13,8 +13,6 @@ use kubernetes::{Leftovers, SERVERS, SOON};
 
 /// How long a label may take from kubectl's return to its effect on every node.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// How long a load is looked at: some hundred requests of each client.
-const LOOK: Duration = Duration::from_secs(2);
 /// Each client's connections, and their requests per second.
 const LOAD: [&str; 4] = ["--connections", "16", "--rate", "200"];
 /// The busiest server of a zone against the mean: two servers that are chosen by lot differ by less in a hundred thousand runs.
@@ -31,9 +29,9 @@ fn installed_beside_nftables_it_balances_zone_first_and_labels_act_within_a_seco
     in_force(&cluster, 2, SERVERS, SOON)?;
     for (name, service) in [("connections", &connection), ("requests", &request)] {
         let clients = Clients::start(&cluster, name, service, &[&LOAD[..], &["--churn", "50"]].concat())?;
-        let seen = looked_at(&clients)?;
+        let seen = clients.look()?;
         seen.flawless(1_000)?;
-        ensure!(seen.local() == 1.0, "not all in the zone: {}", seen.told());
+        seen.all_local()?;
         even_within_zones(&seen)?;
         println!("{name}: {} requests, {:?}", seen.requests(), seen.servers());
         clients.end(&cluster)?.flawless(0)?;
@@ -41,13 +39,6 @@ fn installed_beside_nftables_it_balances_zone_first_and_labels_act_within_a_seco
     a_label_acts_at_once_and_so_does_its_removal(&cluster)?;
     cluster.down()?;
     before.nothing_more()
-}
-
-/// What clients see from now on.
-fn looked_at(clients: &Clients) -> Result<Seen> {
-    clients.measure_anew()?;
-    std::thread::sleep(LOOK);
-    clients.seen()
 }
 
 fn even_within_zones(seen: &Seen) -> Result<()> {
@@ -70,7 +61,7 @@ fn a_label_acts_at_once_and_so_does_its_removal(cluster: &Cluster) -> Result<()>
     let clients = Clients::start(cluster, "late", &service, &LOAD)?;
     let agents = install::agents(cluster)?;
     for _ in 0..2 {
-        let seen = looked_at(&clients)?;
+        let seen = clients.look()?;
         seen.flawless(500)?;
         all_zones_answer(&seen)?;
         kubectl.run(&["label", "service", "late", "evenkeel.io/balance=connection"])?;
@@ -78,16 +69,16 @@ fn a_label_acts_at_once_and_so_does_its_removal(cluster: &Cluster) -> Result<()>
         install::know(cluster, &agents, 3, SERVERS, AT_ONCE)?;
         let added = labelled.elapsed();
         clients.reconnect()?;
-        let seen = looked_at(&clients)?;
+        let seen = clients.look()?;
         seen.flawless(500)?;
-        ensure!(seen.local() == 1.0, "not all in the zone: {}", seen.told());
+        seen.all_local()?;
         kubectl.run(&["label", "service", "late", "evenkeel.io/balance-"])?;
         let unlabelled = Instant::now();
         install::know(cluster, &agents, 2, SERVERS, AT_ONCE)?;
         println!("label {added:?}, removal {:?} after kubectl", unlabelled.elapsed());
         clients.reconnect()?;
     }
-    all_zones_answer(&looked_at(&clients)?)?;
+    all_zones_answer(&clients.look()?)?;
     clients.end(cluster)?.flawless(0)
 }
 

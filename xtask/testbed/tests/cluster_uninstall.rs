@@ -5,16 +5,14 @@
 mod kubernetes;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use evenkeel_testbed::cluster::install::NAMESPACE;
 use evenkeel_testbed::{Cluster, ClusterOptions, ProxyMode, eventually};
-use kubernetes::install::{self, NAMESPACE, in_force};
-use kubernetes::traffic::{self, Clients, Seen};
+use kubernetes::install::{self, in_force};
+use kubernetes::traffic::{self, Clients};
 use kubernetes::{Leftovers, SERVERS, SOON, all_servers_answer, servers};
 
-/// How long a load is looked at.
-const LOOK: Duration = Duration::from_secs(2);
 /// Each client's load. That one of six servers gets none of 96 connections by chance is one run in ten million.
 const LOAD: [&str; 6] = ["--connections", "48", "--rate", "100", "--churn", "10"];
 
@@ -43,9 +41,9 @@ fn uninstalled_under_load_it_leaves_nothing_and_kube_proxy_with_iptables_takes_o
     let connections = Clients::start(&cluster, "connections", &connection, &LOAD)?;
     let requests = Clients::start(&cluster, "requests", &request, &LOAD)?;
     for clients in [&connections, &requests] {
-        let seen = looked_at(clients)?;
+        let seen = clients.look()?;
         seen.flawless(300)?;
-        ensure!(seen.local() == 1.0, "not all in the zone: {}", seen.told());
+        seen.all_local()?;
     }
 
     install::uninstall(&cluster)?;
@@ -57,7 +55,7 @@ fn uninstalled_under_load_it_leaves_nothing_and_kube_proxy_with_iptables_takes_o
 
     for clients in [connections, requests] {
         clients.reconnect()?;
-        let seen = looked_at(&clients)?;
+        let seen = clients.look()?;
         ensure!(
             seen.servers().len() == SERVERS && seen.local() < 0.8,
             "kube-proxy chooses by lot: {}",
@@ -68,13 +66,6 @@ fn uninstalled_under_load_it_leaves_nothing_and_kube_proxy_with_iptables_takes_o
     }
     drop(cluster);
     before.nothing_more()
-}
-
-/// What clients see from now on.
-fn looked_at(clients: &Clients) -> Result<Seen> {
-    clients.measure_anew()?;
-    std::thread::sleep(LOOK);
-    clients.seen()
 }
 
 /// The Service's address in the second family.

@@ -10,10 +10,11 @@ mod kubernetes;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use evenkeel_testbed::cluster::install::{AGENT_PODS, AGENTS, NAMESPACE};
 use evenkeel_testbed::peer::messages::{FailureKind, NewConnectionErrorKind as Unopened};
 use evenkeel_testbed::{Cluster, ClusterOptions, eventually};
-use kubernetes::install::{self, AGENTS, AgentPod, NAMESPACE, in_force};
-use kubernetes::traffic::{self, Clients, Seen};
+use kubernetes::install::{self, AgentPod, in_force};
+use kubernetes::traffic::{self, Clients, LOOK, Seen};
 use kubernetes::{Leftovers, SERVERS, SOON};
 
 /// Each client's load: half as many new connections as requests, since a rollout is hard on those that begin while it is on.
@@ -22,13 +23,10 @@ const LOAD: [&str; 6] = ["--connections", "8", "--rate", "100", "--churn", "50"]
 const SLOW: [&str; 4] = ["--connections", "4", "--rate", "10"];
 /// How long one of these takes.
 const SLOW_MICROS: &str = "3000000";
-/// How long a load is looked at when nothing happens.
-const LOOK: Duration = Duration::from_secs(2);
 /// What was in flight through an agent that was killed has failed by then.
 const AFTERMATH: Duration = Duration::from_secs(1);
 /// An image that no registry has and no node.
 const NOWHERE: &str = "localhost/evenkeel:nowhere";
-const AGENT_PODS: &str = "app.kubernetes.io/component=agent";
 /// The images of a list of pods, a line each.
 const IMAGES: &str = "jsonpath={range .items[*]}{.spec.containers[0].image}{\"\\n\"}{end}";
 /// What the kernel counts of connects that were to be handed to an agent and were not.
@@ -85,7 +83,7 @@ impl World {
         for (path, clients, at_least) in self.all() {
             let seen = clients.seen()?;
             println!("{what}, {path}: {} requests, none failed", seen.requests());
-            let checked = seen.flawless(at_least).and_then(|()| all_local(&seen));
+            let checked = seen.flawless(at_least).and_then(|()| seen.all_local());
             install::told(&self.cluster, checked).with_context(|| format!("{what}, {path}"))?;
             let opened: u64 = seen.0.iter().map(|report| report.connects).sum();
             ensure!(path != "per connection" || opened == 0, "{what}: {opened} connections were cut");
@@ -187,11 +185,6 @@ impl World {
 /// The names of the agents' pods, by node.
 fn names(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(install::agents(cluster)?.into_iter().map(|agent| agent.name).collect())
-}
-
-fn all_local(seen: &Seen) -> Result<()> {
-    ensure!(seen.local() == 1.0, "not all in the zone: {}", seen.told());
-    Ok(())
 }
 
 /// No connect failed, and nothing else but what an agent held when it was killed.

@@ -13,11 +13,12 @@ use crate::binaries;
 
 /// Where `deploy/` installs everything.
 pub const NAMESPACE: &str = "evenkeel-system";
+/// Discovery's Deployment.
+pub const DISCOVERY: &str = "deployment/evenkeel-discovery";
+/// The agents' DaemonSet.
+pub const AGENTS: &str = "daemonset/evenkeel-agent";
 /// The selector of the agents' pods.
-pub const AGENTS: &str = "app.kubernetes.io/name=evenkeel,app.kubernetes.io/component=agent";
-/// A dozen seconds on two idle cores: pods wait for the certificates that a Job makes.
-const ROLLED_OUT: Duration = Duration::from_secs(180);
-
+pub const AGENT_PODS: &str = "app.kubernetes.io/name=evenkeel,app.kubernetes.io/component=agent";
 /// Writes the archives of Evenkeel's images into the folder `out`, under the names by which `deploy/` asks for them.
 ///
 /// # Errors
@@ -36,10 +37,10 @@ pub fn images(out: &Path) -> Result<Vec<PathBuf>> {
 /// Installs Evenkeel from the manifests in `deploy` and waits until discovery and all agents are ready.
 ///
 /// # Errors
-/// The API server refuses an object, or not all is ready in three minutes.
-pub fn evenkeel(cluster: &Cluster, deploy: &Path) -> Result<()> {
+/// The API server refuses an object, or not all is ready within `deadline`.
+pub fn evenkeel(cluster: &Cluster, deploy: &Path, deadline: Duration) -> Result<()> {
     cluster.kubectl.run(&["apply", "-k", &deploy.to_string_lossy()])?;
-    rolled_out(cluster)?;
+    rolled_out(cluster, deadline)?;
     cluster.setup.say("Evenkeel is installed and ready");
     Ok(())
 }
@@ -47,10 +48,10 @@ pub fn evenkeel(cluster: &Cluster, deploy: &Path) -> Result<()> {
 /// Waits until discovery and all agents are ready and of the newest version.
 ///
 /// # Errors
-/// Not all are in three minutes; the error has the state of all pods.
-pub fn rolled_out(cluster: &Cluster) -> Result<()> {
-    for what in ["deployment/evenkeel-discovery", "daemonset/evenkeel-agent"] {
-        let rolled_out = cluster.kubectl.rolled_out(&["-n", NAMESPACE, what], ROLLED_OUT);
+/// Not all are within `deadline`; the error has the state of all pods.
+pub fn rolled_out(cluster: &Cluster, deadline: Duration) -> Result<()> {
+    for what in [DISCOVERY, AGENTS] {
+        let rolled_out = cluster.kubectl.rolled_out(&["-n", NAMESPACE, what], deadline);
         rolled_out.with_context(|| {
             cluster.kubectl.run(&["get", "pods", "-n", NAMESPACE, "-o", "wide"]).unwrap_or_default()
         })?;

@@ -9,17 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-pub(crate) use evenkeel_testbed::cluster::install::NAMESPACE;
-use evenkeel_testbed::cluster::install::images;
+use evenkeel_testbed::cluster::install::{self, AGENT_PODS, AGENTS, NAMESPACE, images};
 use evenkeel_testbed::{Cluster, ClusterOptions, Node, eventually};
 use serde_json::Value;
 
 use super::SOON;
 
-/// The agents' DaemonSet.
-pub(crate) const AGENTS: &str = "daemonset/evenkeel-agent";
-/// Discovery's Deployment.
-pub(crate) const DISCOVERY: &str = "deployment/evenkeel-discovery";
 /// Port of the agents' metrics.
 const HTTP: u16 = 9901;
 
@@ -37,15 +32,12 @@ pub(crate) fn cluster(options: ClusterOptions) -> Result<Cluster> {
 
 /// Installs everything and waits until all of it is ready.
 pub(crate) fn install(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl().run(&["apply", "-k", &deploy("")])?;
-    told(cluster, all_ready(cluster))
+    told(cluster, install::evenkeel(cluster, Path::new(&deploy("")), SOON))
 }
 
 /// Waits until discovery's replicas and the agents of all nodes are ready and of the newest version.
 pub(crate) fn all_ready(cluster: &Cluster) -> Result<()> {
-    [DISCOVERY, AGENTS]
-        .iter()
-        .try_for_each(|what| cluster.kubectl().rolled_out(&["-n", NAMESPACE, what], SOON))
+    install::rolled_out(cluster, SOON)
 }
 
 /// Takes everything away again, in the steps of `deploy/README.md`.
@@ -88,8 +80,7 @@ pub(crate) struct AgentPod {
 
 /// The agents that are ready, by node.
 pub(crate) fn agents(cluster: &Cluster) -> Result<Vec<AgentPod>> {
-    let selector = "app.kubernetes.io/component=agent";
-    let list = cluster.kubectl().run(&["-n", NAMESPACE, "get", "pods", "-l", selector, "-o", "json"])?;
+    let list = cluster.kubectl().run(&["-n", NAMESPACE, "get", "pods", "-l", AGENT_PODS, "-o", "json"])?;
     let list: Value = serde_json::from_str(&list).context("a list is no JSON")?;
     let mut agents = Vec::new();
     for pod in list["items"].as_array().into_iter().flatten() {
@@ -119,7 +110,8 @@ impl AgentPod {
         serde_json::from_str(&answer).with_context(|| format!("evenkeel {} printed {answer}", args.join(" ")))
     }
 
-    /// One of its metrics without labels, e.g. `evenkeel_services`. Milliseconds, where [`AgentPod::ask`] takes tenths of seconds.
+    /// One of its metrics without labels, e.g. `evenkeel_services`. Milliseconds, where [`AgentPod::ask`] takes tenths of
+    /// seconds.
     pub(crate) fn metric(&self, cluster: &Cluster, name: &str) -> Result<f64> {
         let text = self.metrics(&cluster.node(&self.node)?.node())?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());

@@ -28,8 +28,8 @@ pub(crate) fn servers(cluster: &Cluster) -> Result<String> {
     Ok(address)
 }
 
-/// Runs a client pod (a hundred connections: that one of six servers gets none by chance is one run in ten million) against a Service: requests over long-lived connections, and short-lived ones besides. Returns
-/// its report.
+/// Runs a client pod against a Service: requests over long-lived connections, and short-lived ones besides. Returns its
+/// report. A hundred connections: that one of six servers gets none by chance is one run in ten million.
 pub(crate) fn load(cluster: &Cluster, service: &str) -> Result<Value> {
     let kubectl = cluster.kubectl();
     let pod = json!({

@@ -29,6 +29,8 @@ const PATIENCE: [&str; 6] =
     ["--deadline-ms", "10000", "--connect-timeout-ms", "5000", "--keepalive-timeout-ms", "5000"];
 /// How long clients may take for the last answers of an interval: longer than the deadline.
 const REPORTED: Duration = Duration::from_secs(30);
+/// How long a load is looked at when nothing happens: some hundred requests of each client.
+pub(crate) const LOOK: Duration = Duration::from_secs(2);
 /// Where a client pod sees the folder of its control socket.
 const CONTROL: &str = "/control";
 
@@ -185,6 +187,13 @@ impl Clients {
         Ok(Seen(self.hub.reports(&self.names, REPORTED)?))
     }
 
+    /// What all clients see from now on.
+    pub(crate) fn look(&self) -> Result<Seen> {
+        self.measure_anew()?;
+        std::thread::sleep(LOOK);
+        self.seen()
+    }
+
     /// Ends the load: gives what was seen last and deletes the pods.
     pub(crate) fn end(self, cluster: &Cluster) -> Result<Seen> {
         let seen = self.seen()?;
@@ -243,6 +252,12 @@ impl Seen {
         let of = |report: &Report| report.zones.get(&report.zone).copied().unwrap_or(0);
         let all: u64 = self.0.iter().map(|report| report.succeeded).sum();
         self.0.iter().map(of).sum::<u64>() as f64 / all.max(1) as f64
+    }
+
+    /// Fails unless all answers came from the clients' own zones.
+    pub(crate) fn all_local(&self) -> Result<()> {
+        ensure!(self.local() == 1.0, "not all in the zone: {}", self.told());
+        Ok(())
     }
 
     /// Fails unless there were as many requests, all succeeded, no connect failed, and servers saw the clients' own

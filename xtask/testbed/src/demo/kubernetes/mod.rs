@@ -32,6 +32,8 @@ use crate::{Cluster, ClusterOptions, agent, binaries};
 
 /// For Kubernetes to schedule and start pods, and to start an agent again; a few seconds on two idle cores.
 const PODS_DEADLINE: Duration = Duration::from_secs(90);
+/// For Evenkeel to be ready. A dozen seconds on two idle cores: pods wait for the certificates that a Job makes.
+const INSTALLED: Duration = Duration::from_secs(180);
 /// Between two looks whether the start is done: little against the half minute that it takes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The node whose agent is stopped, and its zone.
@@ -68,7 +70,7 @@ impl Kubernetes {
         let mut kubernetes = Self { cast: cast(hub, interrupt), agents: BTreeMap::new(), cluster };
         if with_agents {
             kubernetes.cast.interrupt.sleep(Duration::ZERO)?;
-            install::evenkeel(&kubernetes.cluster, &deploy())?;
+            install::evenkeel(&kubernetes.cluster, &deploy(), INSTALLED)?;
             let pods = kubernetes.agent_pods()?.into_iter();
             kubernetes.agents = pods.map(|pod| (pod.node, pod.uid)).collect();
         }
@@ -105,7 +107,7 @@ impl Kubernetes {
     }
 
     fn agent_pods(&self) -> Result<Vec<Pod>> {
-        self.pods(install::NAMESPACE, install::AGENTS)
+        self.pods(install::NAMESPACE, install::AGENT_PODS)
     }
 
     /// The processes of the agent that will hang. Its status may be behind its container for a moment.
@@ -191,7 +193,7 @@ impl Stage for Kubernetes {
     fn recover_agents(&mut self) -> Result<()> {
         self.hung_processes()?.signal(Signal::SIGCONT)?;
         self.agents.keys().try_for_each(|node| self.serves(node))?;
-        install::rolled_out(&self.cluster)
+        install::rolled_out(&self.cluster, INSTALLED)
     }
 
     fn hint(&self) -> String {
