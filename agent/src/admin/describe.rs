@@ -10,7 +10,7 @@ use std::{
 use evenkeel_balance::priority::Health;
 use evenkeel_proto::admin as api;
 
-use super::facts::{Facts, stance_word};
+use super::facts::{Facts, KernelFacts, stance_word};
 use crate::store::{Application, Balance, Cluster, Endpoint, Port, Protocol, Service, Snapshot, ZonePolicy};
 
 /// The agent as a whole.
@@ -18,6 +18,8 @@ pub(super) fn status(facts: &dyn Facts) -> api::Status {
     let snapshot = facts.snapshot();
     let identity = facts.identity();
     let missing = facts.readiness().missing();
+    // Asked after the snapshot, so that the maps' revision is behind only when the maps are.
+    let kernel = facts.kernel();
     api::Status {
         version: identity.version.to_owned(),
         node: identity.node,
@@ -27,8 +29,9 @@ pub(super) fn status(facts: &dyn Facts) -> api::Status {
         ready: missing.is_empty(),
         not_ready: missing.into_iter().map(str::to_owned).collect(),
         revision: snapshot.revision,
+        map_revision: kernel.publications.revision,
         discovery: Some(discovery(facts)),
-        kernel: Some(kernel(facts)),
+        kernel: Some(self::kernel(&kernel)),
         request_path: Some(request_path(facts)),
         services: snapshot.services.len() as u64,
         endpoints: snapshot.endpoint_count() as u64,
@@ -49,8 +52,7 @@ fn discovery(facts: &dyn Facts) -> api::Discovery {
     }
 }
 
-fn kernel(facts: &dyn Facts) -> api::Kernel {
-    let kernel = facts.kernel();
+fn kernel(kernel: &KernelFacts) -> api::Kernel {
     let counter = |(name, value): &(&str, u64)| api::Counter { name: (*name).to_owned(), value: *value };
     api::Kernel {
         stance: stance_word(kernel.stance()).to_owned(),

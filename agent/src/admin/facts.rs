@@ -112,7 +112,7 @@ pub struct KernelFacts {
     pub counters: Vec<(&'static str, u64)>,
     /// Fill of the maps.
     pub maps: Vec<Pressure>,
-    /// Publications of a snapshot, their total time, and the time of the last.
+    /// Publications of snapshots: the newest in the maps, their total time, and the time of the last.
     pub publications: Publications,
 }
 
@@ -127,9 +127,11 @@ pub struct Pressure {
     pub capacity: u64,
 }
 
-/// How long it took to bring snapshots into the maps.
+/// Which snapshots were brought into the maps, and how long it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Publications {
+    /// Revision of the newest snapshot of which all went in; zero before the first.
+    pub revision: u64,
     /// How many.
     pub count: u64,
     /// All of them together.

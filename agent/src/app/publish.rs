@@ -100,8 +100,28 @@ impl Published {
             tracing::error!("{fault}");
         }
         self.publications.failed_operations += report.errors.len() as u64;
+        self.publications.revision = report.revision.unwrap_or(self.publications.revision);
         self.services = report.services;
         self.backends = report.endpoints;
         self.faults = faults;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_snapshot_that_is_in_the_maps_is_remembered() {
+        let mut published = Published::default();
+        let mut told = |report: Report| {
+            published.note(&report);
+            published.publications.revision
+        };
+        assert_eq!(told(Report::default()), 0, "nothing was published");
+        assert_eq!(told(Report { revision: Some(4), ..Report::default() }), 4);
+        assert_eq!(told(Report::default()), 4, "a newer one that has not gone in");
+        assert_eq!(told(Report { superseded: true, ..Report::default() }), 4);
+        assert_eq!(told(Report { revision: Some(6), ..Report::default() }), 6);
     }
 }

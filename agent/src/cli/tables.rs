@@ -21,9 +21,10 @@ pub(super) fn status(status: &api::Status) -> String {
         out.field("", missing);
     }
     out.field("Node", &format!("{}, {zone}", status.node));
+    let behind = if status.map_revision < status.revision { ", NOT ALL IN THE MAPS YET" } else { "" };
     out.field(
         "Holds",
-        &format!("{}, {}", count(status.services, "Service"), count(status.endpoints, "endpoint")),
+        &format!("{}, {}{behind}", count(status.services, "Service"), count(status.endpoints, "endpoint")),
     );
     if let Some(discovery) = &status.discovery {
         out.field("Discovery", &self::discovery(discovery));

@@ -34,6 +34,8 @@ pub struct Report {
     pub operations: usize,
     /// Another agent owns the maps, or nobody has claimed them yet: nothing was written.
     pub superseded: bool,
+    /// Revision of the snapshot that is wanted, when the maps say all of it.
+    pub revision: Option<u64>,
     /// What did not go in. It is tried again by `tick`.
     pub errors: Vec<WriteError>,
 }
@@ -70,6 +72,8 @@ pub struct KernelWriter<S> {
     wanted: Option<Image>,
     /// Whether they do, as far as we know.
     settled: bool,
+    /// Of the snapshot that `wanted` is the image of, where it is one's.
+    revision: Option<u64>,
 }
 
 impl<S: MapSink> KernelWriter<S> {
@@ -80,7 +84,7 @@ impl<S: MapSink> KernelWriter<S> {
         ownership: Ownership,
         index: Arc<RwLock<HashMap<Backend, u32>>>,
     ) -> Self {
-        Self { sink, capacity, ownership, index, tables: None, wanted: None, settled: true }
+        Self { sink, capacity, ownership, index, tables: None, wanted: None, settled: true, revision: None }
     }
 
     /// Makes the maps say what `snapshot` says. `now` is any monotonic clock, the same at each call.
@@ -89,12 +93,17 @@ impl<S: MapSink> KernelWriter<S> {
             return self.tick(now);
         }
         let image = compile(snapshot, self.wanted.as_ref().unwrap_or(&Image::default()));
-        self.publish_image(image, now)
+        self.want(image, Some(snapshot.revision), now)
     }
 
     /// As [`KernelWriter::publish`], for an image.
     pub fn publish_image(&mut self, image: Image, now: Duration) -> Report {
+        self.want(image, None, now)
+    }
+
+    fn want(&mut self, image: Image, revision: Option<u64>, now: Duration) -> Report {
         self.wanted = Some(image);
+        self.revision = revision;
         self.settled = false;
         self.tick(now)
     }
@@ -121,6 +130,7 @@ impl<S: MapSink> KernelWriter<S> {
             report.errors.push(error.into());
         }
         self.settled = report.errors.is_empty();
+        report.revision = self.revision.filter(|_| self.settled);
         report
     }
 

@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernel::{
-    GRACE,
-    diff::tests::{SMALL, backend, key, service},
-    image::ServiceImage,
-    testing::FakeSink,
+use crate::{
+    kernel::{
+        GRACE,
+        diff::tests::{SMALL, backend, key, service},
+        image::ServiceImage,
+        testing::FakeSink,
+    },
+    store::{Application, Balance, Batch, Port, Protocol, ServiceName, ServiceSpec, Store, ZonePolicy},
 };
 
 type Ports = BTreeMap<u8, (u32, BTreeMap<u8, u32>)>;
@@ -30,6 +33,32 @@ fn one(n: u8, endpoints: &[(u8, u32)]) -> Image {
 
 fn writer(sink: &FakeSink) -> KernelWriter<FakeSink> {
     KernelWriter::new(sink.clone(), SMALL, Ownership::undisputed(), Arc::default())
+}
+
+/// Snapshots of revisions 1, 2 and so on, each with another Service; none has endpoints.
+fn snapshots<const N: usize>() -> [Arc<Snapshot>; N] {
+    let (store, mut writer) = Store::new(1);
+    std::array::from_fn(|n| {
+        let protocol = Protocol::Tcp;
+        let port = Port {
+            name: "".into(),
+            number: 80,
+            protocol,
+            application: Application::Opaque,
+            cluster: "".into(),
+        };
+        let service = ServiceSpec {
+            name: ServiceName { namespace: "demo".into(), name: format!("echo-{n}").into() },
+            balance: Balance::Connection,
+            strategy: "least-request".into(),
+            zone: ZonePolicy::Prefer,
+            addresses: vec![std::net::Ipv4Addr::new(10, 96, 0, n as u8).into()],
+            ports: vec![port],
+            faults: Vec::new(),
+        };
+        writer.apply(Batch { services: vec![service], ..Batch::default() });
+        store.current()
+    })
 }
 
 /// Says which tables are right while `next` is being published over `now`.
@@ -57,7 +86,24 @@ fn the_empty_snapshot_of_the_start_removes_nothing() {
     let mut restarted = writer(&sink);
     let report = restarted.publish(&Snapshot::default(), GRACE * 9);
     assert!(report.errors.is_empty() && report.operations == 0);
+    assert_eq!(report.revision, None, "what is in the maps is an earlier agent's");
     assert!(sink.maps.borrow().services.contains_key(&key(1)));
+}
+
+#[test]
+fn a_revision_is_told_when_the_maps_say_all_of_it_and_not_before() {
+    let sink = FakeSink::new(SMALL);
+    let mut writer = writer(&sink);
+    let [first, second, third] = snapshots();
+    assert_eq!(writer.publish(&first, Duration::ZERO).revision, Some(1));
+    assert_eq!(writer.tick(GRACE).revision, Some(1), "and from then on");
+    sink.maps.borrow_mut().fail_after = Some(0);
+    assert_eq!(writer.publish(&second, GRACE).revision, None, "an operation failed");
+    assert_eq!(writer.tick(GRACE).revision, None, "and again");
+    assert_eq!(writer.publish(&third, GRACE).revision, None);
+    sink.maps.borrow_mut().fail_after = None;
+    assert_eq!(writer.tick(GRACE).revision, Some(3), "the newest, mended");
+    assert_eq!(sink.maps.borrow().services.len(), 3);
 }
 
 #[test]

@@ -67,9 +67,15 @@ fn agent(out: &mut Out<'_>, facts: &dyn Facts) -> Result<(), Error> {
     out.gauges("build_info", "The agent: version, node and zone", [(labels, 1)])?;
     out.gauge("ready", "1 when the agent is ready", u8::from(facts.readiness().missing().is_empty()))?;
     out.gauge_f("uptime_seconds", "Time since the start", identity.uptime)?;
-    out.gauge("store_revision", "Revision of the snapshot in force", snapshot.revision)?;
+    out.gauge("store_revision", "Revision of the newest snapshot: what this agent knows", snapshot.revision)?;
     out.gauge("services", "Services that opted in", snapshot.services.len() as u64)?;
     out.gauge("endpoints", "Distinct endpoints", snapshot.endpoint_count() as u64)?;
+    let services: Vec<_> = snapshot.services.values().map(|of| (of.spec.name.to_string(), of)).collect();
+    let counts = services.iter().map(|(name, of)| {
+        let count: usize = of.clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
+        ([("service", name.as_str())], count as u64)
+    });
+    out.gauges("service_endpoints", "Endpoints by Service, summed over its ports", counts)?;
     out.gauge("service_faults", "Faults of Services", snapshot.faults().count() as u64)?;
     let pods = facts.pods();
     let deaf = pods.iter().filter(|pod| pod.fault.is_some()).count();
@@ -78,7 +84,10 @@ fn agent(out: &mut Out<'_>, facts: &dyn Facts) -> Result<(), Error> {
 }
 
 fn kernel(out: &mut Out<'_>, facts: &dyn Facts) -> Result<(), Error> {
+    // Asked after the snapshot, so that it is behind only when the maps are.
     let kernel = facts.kernel();
+    let revision = kernel.publications.revision;
+    out.gauge("map_revision", "Revision of the newest snapshot of which all is in the maps", revision)?;
     let outcomes = kernel.counters.iter().map(|(name, value)| ([("outcome", *name)], *value));
     out.counters("kernel_events", "Connects and sockets by outcome, counted by the programs", outcomes)?;
     let of = |pick: fn(&crate::admin::facts::Pressure) -> u64| {

@@ -34,6 +34,18 @@ fn every_command_answers_as_a_table_and_as_json() {
 }
 
 #[test]
+fn maps_that_are_behind_what_the_agent_knows_are_shown() {
+    let fake = Fake::busy();
+    let server = Server::start(fake.clone());
+    let behind = || server.answer(&["status"]).contains("3 Services, 7 endpoints, NOT ALL IN THE MAPS YET");
+    assert!(!behind());
+    fake.writer.lock().unwrap().apply(Batch::default());
+    assert!(behind());
+    fake.state.lock().unwrap().kernel.publications.revision = 2;
+    assert!(!behind());
+}
+
+#[test]
 fn numbers_are_numbers_in_json() {
     let server = Server::start(Fake::busy());
     let status: serde_json::Value =

@@ -186,6 +186,7 @@ fn state() -> State {
                 Pressure { map: "PODS", used: 512, capacity: 1_024 },
             ],
             publications: Publications {
+                revision: 1,
                 count: 4,
                 total: Duration::from_millis(20),
                 last: Duration::from_millis(5),

@@ -5,7 +5,10 @@ use std::fs;
 
 use aya::maps::{Array, Map, MapData};
 use evenkeel_abi::{Control, maps, service_flags::REQUEST};
-use evenkeel_agent::kernel::{self, Beat, Config, KernelError};
+use evenkeel_agent::{
+    kernel::{self, Beat, Config, KernelError},
+    store::{Batch, Store},
+};
 
 use crate::node::{Node, count, eventually, image, load, now, peer, publish};
 
@@ -119,6 +122,21 @@ fn the_newer_of_two_agents_owns_the_maps() {
     assert_eq!(publish(&mut new, wanted).operations, 0);
     let late = old.writer.publish_image(image(&[]), now());
     assert!(late.superseded && late.operations == 0, "{late:?}");
+}
+
+#[test]
+fn a_revision_is_told_only_by_the_agent_that_owns_the_maps() {
+    let node = Node::new();
+    let (mut old, mut new) = (node.up(), node.open());
+    let (store, mut told) = Store::new(1);
+    told.apply(Batch::default());
+    let snapshot = store.current();
+    assert_eq!(new.writer.publish(&snapshot, now()).revision, None, "it has not claimed them");
+    assert_eq!(old.writer.publish(&snapshot, now()).revision, Some(1));
+    new.heartbeat.claim(new.heartbeat.next_generation().unwrap()).unwrap();
+    assert_eq!(old.writer.publish(&snapshot, now()).revision, None, "it is superseded");
+    assert_eq!(old.writer.tick(now()).revision, None);
+    assert_eq!(new.writer.tick(now()).revision, Some(1), "what it wanted before went in with the claim");
 }
 
 #[test]

@@ -36,9 +36,12 @@ pub struct Status {
     /// What is missing for `ready`, one sentence each; empty when ready.
     #[prost(string, repeated, tag = "13")]
     pub not_ready: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Revision of the snapshot in force; grows with each accepted change since the agent's start.
+    /// Revision of the newest snapshot; grows with each accepted change since the agent's start.
     #[prost(uint64, tag = "14")]
     pub revision: u64,
+    /// Revision of the newest snapshot of which all is in the BPF maps; less than `revision` while they are behind.
+    #[prost(uint64, tag = "15")]
+    pub map_revision: u64,
 }
 #[allow(clippy::all)]
 #[derive(::serde::Serialize)]
