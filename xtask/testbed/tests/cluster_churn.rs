@@ -25,6 +25,11 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 
 const DISCOVERY_PODS: &str = "app.kubernetes.io/component=discovery";
 
+/// The Services, each with so many endpoints.
+fn both(endpoints: usize) -> [(&'static str, usize); 2] {
+    [("by-connection", endpoints), ("by-request", endpoints)]
+}
+
 struct World {
     cluster: Cluster,
     connections: Clients,
@@ -54,7 +59,7 @@ impl World {
         traffic::servers(&cluster, 3)?;
         let connection = traffic::service(&cluster, "by-connection", Some("connection"))?;
         let request = traffic::service(&cluster, "by-request", Some("request"))?;
-        in_force(&cluster, 2, 3, SOON)?;
+        in_force(&cluster, &both(3), SOON)?;
         let connections = Clients::start(&cluster, "connections", &connection, &LOAD)?;
         let requests = Clients::start(&cluster, "requests", &request, &LOAD)?;
         Ok(Self { cluster, connections, requests })
@@ -123,7 +128,7 @@ impl World {
         let kubectl = self.cluster.kubectl();
         kubectl.run(&["scale", "deployment/web", &format!("--replicas={replicas}")])?;
         kubectl.rolled_out(&["deployment/web"], SOON)?;
-        in_force(&self.cluster, 2, replicas, SOON)
+        in_force(&self.cluster, &both(replicas), SOON)
     }
 
     /// What changes afterwards arrives.
@@ -177,7 +182,7 @@ impl World {
         self.cluster.node(&victim)?.power_off()?;
         self.cluster.node_not_ready(&victim)?;
         let noticed = off.elapsed()?;
-        install::know(&self.cluster, &others, 2, 4, SOON)?;
+        install::know(&self.cluster, &others, &both(4), SOON)?;
         let forgotten = off.elapsed()?;
         println!("{victim} off: noticed after {noticed:.1?}, forgotten after {forgotten:.1?}");
         ensure!(forgotten < FORGOTTEN, "agents know the dead pods after {forgotten:?}");
@@ -190,7 +195,7 @@ impl World {
         self.cluster.node_ready(&victim)?;
         install::all_ready(&self.cluster)?;
         self.cluster.kubectl().rolled_out(&["deployment/web"], SOON)?;
-        in_force(&self.cluster, 2, 6, SOON)?;
+        in_force(&self.cluster, &both(6), SOON)?;
         self.connections.all_started()?;
         self.requests.all_started()
     }

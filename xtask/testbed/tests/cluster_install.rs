@@ -13,6 +13,8 @@ use kubernetes::{Leftovers, SERVERS, SOON};
 
 /// How long a label may take from kubectl's return to its effect on every node.
 const AT_ONCE: Duration = Duration::from_secs(1);
+/// The Services that are always labelled.
+const LABELLED: [(&str, usize); 2] = [("by-connection", SERVERS), ("by-request", SERVERS)];
 /// Each client's connections, and their requests per second.
 const LOAD: [&str; 4] = ["--connections", "16", "--rate", "200"];
 /// The busiest server of a zone against the mean: two servers that are chosen by lot differ by less in a hundred thousand runs.
@@ -26,7 +28,7 @@ fn installed_beside_nftables_it_balances_zone_first_and_labels_act_within_a_seco
     traffic::servers(&cluster, SERVERS)?;
     let connection = traffic::service(&cluster, "by-connection", Some("connection"))?;
     let request = traffic::service(&cluster, "by-request", Some("request"))?;
-    in_force(&cluster, 2, SERVERS, SOON)?;
+    in_force(&cluster, &LABELLED, SOON)?;
     for (name, service) in [("connections", &connection), ("requests", &request)] {
         let clients = Clients::start(&cluster, name, service, &[&LOAD[..], &["--churn", "50"]].concat())?;
         let seen = clients.look()?;
@@ -60,13 +62,14 @@ fn a_label_acts_at_once_and_so_does_its_removal(cluster: &Cluster) -> Result<()>
     let service = traffic::service(cluster, "late", None)?;
     let clients = Clients::start(cluster, "late", &service, &LOAD)?;
     let agents = install::agents(cluster)?;
+    let [one, other] = LABELLED;
     for _ in 0..2 {
         let seen = clients.look()?;
         seen.flawless(500)?;
         all_zones_answer(&seen)?;
         kubectl.run(&["label", "service", "late", "evenkeel.io/balance=connection"])?;
         let labelled = Instant::now();
-        install::know(cluster, &agents, 3, SERVERS, AT_ONCE)?;
+        install::know(cluster, &agents, &[one, other, ("late", SERVERS)], AT_ONCE)?;
         let added = labelled.elapsed();
         clients.reconnect()?;
         let seen = clients.look()?;
@@ -74,7 +77,7 @@ fn a_label_acts_at_once_and_so_does_its_removal(cluster: &Cluster) -> Result<()>
         seen.all_local()?;
         kubectl.run(&["label", "service", "late", "evenkeel.io/balance-"])?;
         let unlabelled = Instant::now();
-        install::know(cluster, &agents, 2, SERVERS, AT_ONCE)?;
+        install::know(cluster, &agents, &LABELLED, AT_ONCE)?;
         println!("label {added:?}, removal {:?} after kubectl", unlabelled.elapsed());
         clients.reconnect()?;
     }

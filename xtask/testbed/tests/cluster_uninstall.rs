@@ -37,7 +37,8 @@ fn uninstalled_under_load_it_leaves_nothing_and_kube_proxy_with_iptables_takes_o
         traffic::service(&cluster, "by-request", Some("request"))?;
         address6(&cluster, "by-request")?
     });
-    in_force(&cluster, 2, 2 * SERVERS, SOON)?;
+    // In both families.
+    in_force(&cluster, &[("by-connection", 2 * SERVERS), ("by-request", 2 * SERVERS)], SOON)?;
     let connections = Clients::start(&cluster, "connections", &connection, &LOAD)?;
     let requests = Clients::start(&cluster, "requests", &request, &LOAD)?;
     for clients in [&connections, &requests] {

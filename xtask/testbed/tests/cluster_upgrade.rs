@@ -67,7 +67,8 @@ impl World {
         let connection = traffic::service(&cluster, "by-connection", Some("connection"))?;
         let request = traffic::service(&cluster, "by-request", Some("request"))?;
         let slow = traffic::service_of(&cluster, "slow", "slow", Some("request"))?;
-        in_force(&cluster, 3, SERVERS + cluster.nodes().len(), SOON)?;
+        let services = [("by-connection", SERVERS), ("by-request", SERVERS), ("slow", cluster.nodes().len())];
+        in_force(&cluster, &services, SOON)?;
         let connections = Clients::start(&cluster, "connections", &connection, &LOAD)?;
         let requests = Clients::start(&cluster, "requests", &request, &LOAD)?;
         let slow = Clients::start(&cluster, "slow-requests", &slow, &SLOW)?;

@@ -6,20 +6,12 @@ mod world;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use evenkeel_testbed::{Agent, eventually};
-use world::{ECHO_VIP, Load, Plan, SOON, World, counter, start_load, start_probe};
+use evenkeel_testbed::eventually;
+use world::{ECHO_VIP, Load, Plan, SOON, World, await_pods, counter, start_load, start_probe};
 
 const ONE: Plan = Plan { nodes: &[("a1", "zone-a")], servers: 2, agent_args: &[] };
 /// A real runtime needs at least 150 ms from the end of CNI to a container's first instruction.
 const BEFORE_THE_FIRST_PROCESS: Duration = Duration::from_millis(150);
-
-fn await_pods(agent: &Agent, count: usize, deadline: Duration) -> Result<()> {
-    eventually(&format!("the agent serves {count} pods"), deadline, || {
-        let status = agent.status()?;
-        ensure!(status["request_path"]["pods"] == count, "{}", status["request_path"]);
-        Ok(())
-    })
-}
 
 #[test]
 fn a_new_pods_first_connect_is_redirected() -> Result<()> {

@@ -50,7 +50,7 @@ fn a_service_that_opts_out_is_left_alone_again() -> Result<()> {
     evenkeel_testbed::eventually("the agent lets it go", SOON, || {
         let explained = world.agents[0].json(&["explain", ECHO_VIP])?;
         ensure!(explained["verdict"] == "untouched", "{explained}");
-        Ok(())
+        world::in_the_maps(&world.agents[0])
     })?;
     let report = probe(&world.clients[0], ECHO_VIP, 200)?;
     all_well(&report, &world.clients[0])?;

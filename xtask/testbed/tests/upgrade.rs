@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use evenkeel_testbed::probe::connect::Report;
 use evenkeel_testbed::{EndpointSpec, PortSpec, ServiceSpec, eventually};
 use world::{
-    ECHO, ECHO_VIP, LOAD_END, Load, Plan, SOON, World, all_well, await_endpoints, counter, start_load,
-    start_probe,
+    ECHO, ECHO_VIP, LOAD_END, Load, Plan, SOON, World, all_well, await_endpoints, await_pods, counter,
+    start_load, start_probe,
 };
 
 const ONE: Plan = Plan { nodes: &[("a1", "zone-a")], servers: 3, agent_args: &[] };
@@ -37,11 +37,7 @@ fn nothing_fails_and_nothing_falls_to_the_kernel_during_an_upgrade() -> Result<(
     ensure!(exit.success(), "{exit:?}\n{}", old.tail());
     // A pod that is born after the old agent's end belongs to the new one.
     let young = world.nodes[0].add_pod("young")?;
-    eventually("the new agent serves the new pod", SOON, || {
-        let status = new.status()?;
-        ensure!(status["request_path"]["pods"] == world.nodes[0].pods().len(), "{}", status["request_path"]);
-        Ok(())
-    })?;
+    await_pods(&new, world.nodes[0].pods().len(), SOON)?;
     Load::of(&start_load(&young, 50, 500, &[])?)?.flawless(10)?;
     all_well(&Report::last(&connection.finish(LOAD_END)?)?, client)?;
     Load::of(&request)?.flawless(1_200)?;

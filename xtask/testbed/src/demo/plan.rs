@@ -3,7 +3,7 @@
 //!
 //! An error says what is still different, so that a wait that fails names its reason.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::parameters::SERVICE;
@@ -25,6 +25,13 @@ pub(super) fn check(answer: &Value, balance: &str, endpoints: usize) -> Result<(
     if port["endpoints"] != endpoints {
         bail!("{} endpoints", port["endpoints"]);
     }
+    Ok(())
+}
+
+/// Checks the answer of `evenkeel status -o json`: all that this agent knows is in the maps of its kernel.
+pub(super) fn in_the_maps(status: &Value) -> Result<()> {
+    let (knows, says) = (status["revision"].as_u64(), status["map_revision"].as_u64());
+    ensure!(knows.is_some() && says >= knows, "its maps are at revision {says:?} of {knows:?}");
     Ok(())
 }
 
@@ -50,6 +57,14 @@ mod tests {
             [plan("connection", "kernel", 12), plan("request", "kernel", 12), plan("request", "request", 8)];
         for old in still.iter().chain([&json!({ "services": [] }), &json!(null)]) {
             assert!(check(old, "request", 12).is_err(), "{old}");
+        }
+    }
+
+    #[test]
+    fn maps_that_are_behind_are_not_in_force() {
+        in_the_maps(&json!({ "revision": 3, "map_revision": 3 })).expect("in force");
+        for behind in [json!({ "revision": 3, "map_revision": 2 }), json!({ "revision": 3 }), json!({})] {
+            assert!(in_the_maps(&behind).is_err(), "{behind}");
         }
     }
 

@@ -94,7 +94,7 @@ pub(super) struct Notes {
     pub(super) recover: &'static str,
 }
 
-/// Waits until the agents of all `nodes` have the Service in force; `ask` is their command line.
+/// Waits until the agents of all `nodes` and their kernels have the Service in force; `ask` is the agents' command line.
 pub(super) fn in_force(
     interrupt: &Interrupt,
     nodes: impl IntoIterator<Item = String>,
@@ -106,9 +106,10 @@ pub(super) fn in_force(
     interrupt.until(&what, PUBLISH_DEADLINE, || {
         let nodes: Vec<String> = waiting.iter().cloned().collect();
         let answers = in_parallel(&nodes, |node| {
-            let fault =
-                ask(node, &["services"]).and_then(|services| plan::check(&services, balance, endpoints));
-            Ok(fault.err().map(|error| error.context(format!("agent of {node}"))))
+            let known = ask(node, &["services"]).and_then(|all| plan::check(&all, balance, endpoints));
+            // In this order: the maps are to have what was known then.
+            let in_force = known.and_then(|()| plan::in_the_maps(&ask(node, &["status"])?));
+            Ok(in_force.err().map(|error| error.context(format!("agent of {node}"))))
         })?;
         let mut last = None;
         for (node, fault) in nodes.iter().zip(answers) {
@@ -154,13 +155,18 @@ mod tests {
     fn an_agent_that_has_the_plan_is_not_asked_again_while_another_is_waited_for() {
         let answer = |endpoints: u32| json!({ "services": [{ "name": "demo/echo", "balance": "request", "ports": [{ "path": "request", "endpoints": endpoints }] }] });
         let (early, late) = (AtomicU32::new(0), AtomicU32::new(0));
-        let ask = |node: &str, _: &[&str]| {
+        let ask = |node: &str, what: &[&str]| {
             let asked = if node == "early" { &early } else { &late };
+            if what == ["status"] {
+                // The maps of the late one are behind once more when it knows.
+                let behind = node == "late" && asked.load(Ordering::Relaxed) < 4;
+                return Ok(json!({ "revision": 7, "map_revision": if behind { 6 } else { 7 } }));
+            }
             let before = asked.fetch_add(1, Ordering::Relaxed);
             Ok(answer(if node == "late" && before < 2 { 12 } else { 8 }))
         };
         let nodes = ["early", "late"].map(String::from);
         in_force(&Interrupt::default(), nodes, ask, ("request", 8)).expect("in force");
-        assert_eq!((early.into_inner(), late.into_inner()), (1, 3));
+        assert_eq!((early.into_inner(), late.into_inner()), (1, 4));
     }
 }

@@ -4,13 +4,14 @@
 //!
 //! Agents are asked as operators ask them: `kubectl exec … evenkeel …`, and their metrics.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use evenkeel_testbed::cluster::install::{self, AGENT_PODS, AGENTS, NAMESPACE, images};
-use evenkeel_testbed::{Cluster, ClusterOptions, Node, eventually};
+use evenkeel_testbed::{Cluster, ClusterOptions, eventually};
 use serde_json::Value;
 
 use super::SOON;
@@ -110,50 +111,57 @@ impl AgentPod {
         serde_json::from_str(&answer).with_context(|| format!("evenkeel {} printed {answer}", args.join(" ")))
     }
 
-    /// One of its metrics without labels, e.g. `evenkeel_services`. Milliseconds, where [`AgentPod::ask`] takes tenths of
-    /// seconds.
-    pub(crate) fn metric(&self, cluster: &Cluster, name: &str) -> Result<f64> {
-        let text = self.metrics(&cluster.node(&self.node)?.node())?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.ok_or_else(|| anyhow!("{} has no metric {name}:\n{text}", self.name))
-    }
-
-    fn metrics(&self, node: &Node) -> Result<String> {
+    /// Its metrics by name and labels, all read at once. Milliseconds, where [`AgentPod::ask`] takes tenths of seconds.
+    pub(crate) fn metrics(&self, cluster: &Cluster) -> Result<BTreeMap<String, f64>> {
+        let node = cluster.node(&self.node)?.node();
         let (status, text) = node.http_get(SocketAddr::new(self.address, HTTP), "/metrics")?;
         ensure!(status == 200, "{} answers {status}", self.name);
-        Ok(text)
+        let value = |line: &str| {
+            let (name, value) = line.split_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(value).collect())
+    }
+
+    /// Fails unless it balances exactly these Services, each over as many endpoints, and its kernel does.
+    fn balances(&self, cluster: &Cluster, services: Services<'_>) -> Result<()> {
+        let metrics = self.metrics(cluster)?;
+        let service = |(name, count): (&String, &f64)| {
+            let name = name.strip_prefix("evenkeel_service_endpoints{service=\"default/")?;
+            Some((name.strip_suffix("\"}")?.to_owned(), *count))
+        };
+        let knows: BTreeMap<_, _> = metrics.iter().filter_map(service).collect();
+        let wanted: BTreeMap<_, _> =
+            services.iter().map(|(name, count)| ((*name).to_owned(), *count as f64)).collect();
+        ensure!(knows == wanted, "the agent of {} knows {knows:?} instead of {wanted:?}", self.node);
+        // What an agent knows is in its maps a moment later.
+        let revision = |of: &str| metrics.get(of).with_context(|| format!("{} has no {of}", self.name));
+        let (newest, maps) = (revision("evenkeel_store_revision")?, revision("evenkeel_map_revision")?);
+        ensure!(maps == newest, "the maps of {} are at revision {maps} of {newest}", self.node);
+        Ok(())
     }
 }
 
-/// Waits until the agents of all nodes have so many Services with so many different endpoints in all in force.
-pub(crate) fn in_force(
-    cluster: &Cluster,
-    services: usize,
-    endpoints: usize,
-    deadline: Duration,
-) -> Result<()> {
+/// Services of the namespace `default`, each with its number of endpoints. Of each, for a Service is told first and its
+/// endpoints then, and others may have the same.
+pub(crate) type Services<'a> = &'a [(&'a str, usize)];
+
+/// Waits until the agents of all nodes balance exactly these Services.
+pub(crate) fn in_force(cluster: &Cluster, services: Services<'_>, deadline: Duration) -> Result<()> {
     let agents = agents(cluster)?;
     ensure!(agents.len() == cluster.nodes().len(), "not all agents are ready: {agents:?}");
-    know(cluster, &agents, services, endpoints, deadline)
+    know(cluster, &agents, services, deadline)
 }
 
 /// As [`in_force`], for some of the agents.
 pub(crate) fn know(
     cluster: &Cluster,
     agents: &[AgentPod],
-    services: usize,
-    endpoints: usize,
+    services: Services<'_>,
     deadline: Duration,
 ) -> Result<()> {
-    let wanted = [("evenkeel_services", services), ("evenkeel_endpoints", endpoints)];
-    let known = eventually("the agents know the Services", deadline, || {
-        for agent in agents {
-            for (name, wanted) in wanted {
-                let is = agent.metric(cluster, name)?;
-                ensure!(is == wanted as f64, "on {} {name} is {is} instead of {wanted}", agent.node);
-            }
-        }
-        Ok(())
+    let known = eventually("the agents balance the Services", deadline, || {
+        agents.iter().try_for_each(|agent| agent.balances(cluster, services))
     });
     told(cluster, known)
 }

@@ -154,15 +154,17 @@ impl World {
         self.agents.iter().try_for_each(|agent| agent.wait_ready(SOON))?;
         let endpoints = self.servers.len();
         self.agents.iter().try_for_each(|agent| {
+            await_pods(agent, agent.node().pods().len(), SOON)?;
             await_endpoints(agent, "demo/echo", endpoints)?;
             await_endpoints(agent, "demo/grpc", endpoints)
         })
     }
 
-    /// Starts the agent of node `n` anew and waits until it is ready.
+    /// Starts the agent of node `n` anew and waits until it is ready and serves the pods.
     pub(crate) fn restart_agent(&mut self, n: usize) -> Result<()> {
         self.agents[n] = self.nodes[n].start_agent(&self.options)?;
-        self.agents[n].wait_ready(SOON)
+        self.agents[n].wait_ready(SOON)?;
+        await_pods(&self.agents[n], self.nodes[n].pods().len(), SOON)
     }
 
     /// The servers of `zone`.
@@ -211,12 +213,32 @@ pub(crate) fn serve(pod: &Pod) -> Result<()> {
         .try_for_each(|process| process.wait_stdout(|text| text.contains("listening"), SOON).map(|_| ()))
 }
 
-/// Waits until `agent` has `count` endpoints of `service`.
+/// Waits until `agent` balances `service` over `count` endpoints.
 pub(crate) fn await_endpoints(agent: &Agent, service: &str, count: usize) -> Result<()> {
     eventually(&format!("{} knows {count} endpoints of {service}", agent.name()), SOON, || {
         let answer = agent.json(&["endpoints", service])?;
         let healthy = answer["endpoints"].as_array().map_or(0, Vec::len);
         ensure!(healthy == count, "it knows {healthy}: {answer}");
+        in_the_maps(agent)
+    })
+    .with_context(|| agent.tail())
+}
+
+/// Fails unless all that `agent` knows is in the maps: connects are balanced by what is there.
+pub(crate) fn in_the_maps(agent: &Agent) -> Result<()> {
+    let status = agent.status()?;
+    ensure!(status["map_revision"] == status["revision"], "the maps are behind: {status}");
+    Ok(())
+}
+
+/// Waits until `agent` serves `count` pods: it has found them, and the programs find its listeners, two for each pod.
+pub(crate) fn await_pods(agent: &Agent, count: usize, deadline: Duration) -> Result<()> {
+    eventually(&format!("{} serves {count} pods", agent.name()), deadline, || {
+        let status = agent.status()?;
+        let found = &status["request_path"]["pods"];
+        let maps = status["kernel"]["maps"].as_array().context("no maps")?;
+        let listeners = maps.iter().find(|map| map["map"] == "LISTENERS").context("no listeners")?;
+        ensure!(found == count && listeners["used"] == 2 * count, "{found} found, {listeners}");
         Ok(())
     })
     .with_context(|| agent.tail())
