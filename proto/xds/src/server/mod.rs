@@ -8,7 +8,8 @@
 //!
 //! The view is also the memory: a client has been told all that is in the view, except for the names that are pending.
 //! So a client that is in sync costs its subscribed names and nothing per resource, and what a change costs depends on
-//! the names that changed, not on those that exist.
+//! the names that changed, not on those that exist. Sessions of one [`NamePool`] that have subscribed to the same names
+//! hold them once.
 //!
 //! What must always be true:
 //! * at most one response per type is unacknowledged; what changes meanwhile is coalesced into the next one, so a
@@ -33,6 +34,7 @@ mod variant;
 
 use crate::resource::EncodedResource;
 pub use limits::{Limits, SessionError};
+pub use names::NamePool;
 pub use report::{Rejection, SessionReport, TypeReport};
 pub use response::Response;
 pub use session::{DeltaSession, Session, SotwSession};

@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use prost::Message;
 
 use super::{
-    Changes, Limits, Rejection, ResourceSource, Response, SessionError, SessionReport,
+    Changes, Limits, NamePool, Rejection, ResourceSource, Response, SessionError, SessionReport,
     subscription::{Interest, Scope, Subscription},
     variant::{Delta, StateOfTheWorld, Variant, sealed::Parts},
 };
@@ -34,6 +34,7 @@ pub type SotwSession<S> = Session<S, StateOfTheWorld>;
 pub struct Session<S, V> {
     limits: Limits,
     nonces: Nonces,
+    names: NamePool,
     node: Option<Node>,
     view: S,
     /// In the order in which they are served.
@@ -44,7 +45,22 @@ pub struct Session<S, V> {
 impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
     /// A session for a stream that was just opened and is to see this view.
     pub fn new(limits: Limits, view: S) -> Self {
-        Self { limits, nonces: Nonces::default(), node: None, view, types: Vec::new(), variant: PhantomData }
+        Self {
+            limits,
+            nonces: Nonces::default(),
+            names: NamePool::default(),
+            node: None,
+            view,
+            types: Vec::new(),
+            variant: PhantomData,
+        }
+    }
+
+    /// The same session, which holds its lists of names together with all others of this pool. To be called before the
+    /// first request.
+    pub fn sharing(mut self, names: &NamePool) -> Self {
+        self.names = names.clone();
+        self
     }
 
     /// Takes one request from the stream and returns what to write.
@@ -155,7 +171,7 @@ impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
         let endpoints = behind.iter_mut().find(|(known, _)| **known == *CLUSTER_LOAD_ASSIGNMENT);
         if let (Some((_, clusters)), Some((type_url, endpoints))) = (before.last(), endpoints) {
             let scope = Scope { type_url, view: &self.view };
-            clusters.unacknowledged().for_each(|(name, _)| endpoints.repeat(name, scope));
+            endpoints.repeat(clusters.unacknowledged().map(|(name, _)| name), scope);
         }
     }
 
@@ -172,7 +188,8 @@ impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
         }
         let rank = type_url::rank(type_url);
         let index = self.types.partition_point(|(known, _)| type_url::rank(known) <= rank);
-        self.types.insert(index, (type_url.into(), Subscription::new(V::grouping(type_url))));
+        let subscription = Subscription::new(V::grouping(type_url), self.names.clone());
+        self.types.insert(index, (type_url.into(), subscription));
         Ok((index, true))
     }
 

@@ -4,7 +4,6 @@
 //! Source: `xds_protocol.rst`, "How the client specifies what resources to return" and "Unsubscribing From Resources".
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::{Grouping, Pending, Scope, Subscription, Told, WILDCARD, Why};
 use crate::server::names;
@@ -32,7 +31,7 @@ impl Subscription {
             Interest::Difference { subscribe, unsubscribe, held } if first => {
                 // The legacy wildcard: a client that has never named anything wants everything.
                 self.wildcard = subscribe.is_empty() || subscribe.iter().any(|name| name == WILDCARD);
-                self.add(&subscribe, scope);
+                self.add(&listed(&subscribe), scope);
                 self.wildcard &= !unsubscribe.iter().any(|name| name == WILDCARD);
                 self.names.remove_all(unsubscribe.iter().map(String::as_str));
                 self.begin(held, scope);
@@ -50,28 +49,31 @@ impl Subscription {
     /// Compares what the client says it holds with all that it wants.
     fn begin(&mut self, mut held: HashMap<String, String>, scope: Scope<'_>) {
         self.owed = true;
-        let Self { names, pending, wildcard, .. } = self;
+        let Self { names, wildcard, .. } = self;
+        let mut pending = Vec::with_capacity(names.len());
         let mut told = |name: &str| held.remove(name).map_or(Told::Nothing, |version| Told::held(&version));
         for name in names.iter() {
             let told = told(name);
-            if told.differs(scope.get(name).as_ref(), true) {
-                pending.insert(name.clone(), Pending { told, why: Why::Changed });
+            // What was never told differs from whatever there is.
+            if told == Told::Nothing || told.differs(scope.get(name).as_ref(), true) {
+                pending.push(Pending::new(name.clone(), told, Why::Changed));
             }
         }
-        if !*wildcard {
-            return;
+        if *wildcard {
+            scope.for_each(&mut |resource| {
+                let name = resource.name();
+                let told = told(name);
+                if !names.contains(name) && told.differs(Some(resource), false) {
+                    pending.push(Pending::new(name.clone(), told, Why::Changed));
+                }
+            });
+            // What is left is nothing that the client would be sent, so it is gone.
+            let gone = held.into_iter();
+            pending.extend(
+                gone.map(|(name, version)| Pending::new(name.into(), Told::held(&version), Why::Changed)),
+            );
         }
-        scope.for_each(&mut |resource| {
-            let name = resource.name();
-            let told = told(name);
-            if !names.contains(name) && told.differs(Some(resource), false) {
-                pending.insert(name.clone(), Pending { told, why: Why::Changed });
-            }
-        });
-        // What is left is nothing that the client would be sent, so it is gone.
-        for (name, version) in held {
-            pending.insert(name.into(), Pending { told: Told::held(&version), why: Why::Changed });
-        }
+        self.pending.extend(pending);
     }
 
     // === delta ===
@@ -81,29 +83,35 @@ impl Subscription {
             self.start_wildcard(scope);
         }
         // Asking means that the client holds nothing of the name, or wants to be told again.
-        for name in names.iter().filter(|name| *name != WILDCARD) {
-            let told = self.told(name, scope);
-            self.ask(scope.share(name), told);
-        }
-        self.add(names, scope);
+        let names = listed(names);
+        let told: Vec<Told> = names.iter().map(|name| self.told(name, scope)).collect();
+        self.add(&names, scope);
+        let asked = names.into_iter().zip(told).filter_map(|(name, told)| {
+            // It was added just now, if it was not there.
+            let name = self.names.get(name)?.clone();
+            Some(Pending::new(name, told, Why::Asked))
+        });
+        let asked = asked.collect();
+        self.pending.extend(asked);
     }
 
     fn unsubscribe(&mut self, names: &[String], scope: Scope<'_>) {
         if names.iter().any(|name| name == WILDCARD) {
             self.end_wildcard();
         }
-        let told: Vec<_> = match self.wildcard {
-            true => names.iter().map(|name| self.told(name, scope)).collect(),
-            false => Vec::new(),
-        };
-        let told: HashMap<&str, Told> = names.iter().map(String::as_str).zip(told).collect();
-        for name in self.names.remove_all(names.iter().map(String::as_str)) {
-            match told.get(&*name) {
-                // Only we know whether the wildcard still covers it, so tell.
-                Some(told) => self.ask(name, *told),
-                None => self.forget(&name),
-            }
+        if !self.wildcard {
+            let gone = self.names.remove_all(names.iter().map(String::as_str));
+            return self.forget(&gone);
         }
+        let told = names.iter().map(|name| (name.as_str(), self.told(name, scope)));
+        let told: HashMap<&str, Told> = told.collect();
+        let gone = self.names.remove_all(names.iter().map(String::as_str)).into_iter();
+        // Only we know whether the wildcard still covers it, so tell.
+        let asked = gone.filter_map(|name| {
+            let told = *told.get(&*name)?;
+            Some(Pending::new(name, told, Why::Asked))
+        });
+        self.pending.extend(asked.collect());
     }
 
     // === state of the world ===
@@ -119,7 +127,7 @@ impl Subscription {
         names.retain(|name| name != WILDCARD);
         if first {
             self.wildcard = wildcard;
-            self.add(&names, scope);
+            self.add(&listed(&names), scope);
             self.begin(HashMap::new(), scope);
             return;
         }
@@ -138,10 +146,9 @@ impl Subscription {
     fn replace_names(&mut self, mut names: Vec<String>, scope: Scope<'_>) {
         names.sort_unstable();
         names.dedup();
-        for name in self.names.keep_only(&names) {
-            if !self.wildcard {
-                self.forget(&name);
-            }
+        let gone = self.names.keep_only(&names);
+        if !self.wildcard {
+            self.forget(&gone);
         }
         names.retain(|name| !self.names.contains(name));
         self.subscribe(&names, scope);
@@ -149,12 +156,9 @@ impl Subscription {
 
     // === both ===
 
-    fn add(&mut self, names: &[String], scope: Scope<'_>) {
-        let new = names.iter().filter(|name| *name != WILDCARD && !self.names.contains(name));
-        let new: Vec<Arc<str>> = new.map(|name| scope.share(name)).collect();
-        if !new.is_empty() {
-            self.names.extend(new);
-        }
+    /// Adds names as [`listed`] returns them.
+    fn add(&mut self, names: &[&str], scope: Scope<'_>) {
+        self.names.add(names, |name| scope.share(name));
     }
 
     fn start_wildcard(&mut self, scope: Scope<'_>) {
@@ -163,28 +167,37 @@ impl Subscription {
         }
         // Also with nothing to tell the whole state is an answer.
         self.owed |= self.grouping == Grouping::Whole;
-        let Self { names, pending, .. } = self;
+        let mut pending = Vec::new();
         scope.for_each(&mut |resource| {
-            if !names.contains(resource.name()) {
-                let new = Pending { told: Told::Nothing, why: Why::Changed };
-                pending.insert(resource.name().clone(), new);
+            if !self.names.contains(resource.name()) {
+                pending.push(Pending::new(resource.name().clone(), Told::Nothing, Why::Changed));
             }
         });
+        self.pending.extend(pending);
         // A client that left the wildcard and is back may still receive what was under way when it left.
-        let under_way: Vec<Arc<str>> = self.unacknowledged().map(|(name, _)| name.clone()).collect();
-        for name in under_way {
-            let told = match self.names.contains(&name) {
-                true => self.told(&name, scope),
+        let under_way = self.unacknowledged().map(|(name, _)| {
+            let told = match self.names.contains(name) {
+                true => self.told(name, scope),
                 false => Told::Nothing,
             };
-            self.ask(name, told);
-        }
+            Pending::new(name.clone(), told, Why::Asked)
+        });
+        let under_way = under_way.collect();
+        self.pending.extend(under_way);
     }
 
     fn end_wildcard(&mut self) {
         self.wildcard = false;
         let names = &self.names;
-        self.pending.retain(|name, _| names.contains(name));
+        self.pending.retain(|name| names.contains(name));
         self.rejected.retain(|name, _| names.contains(name));
     }
+}
+
+/// Names without the wildcard, sorted, each once.
+fn listed(names: &[String]) -> Vec<&str> {
+    let mut listed: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != WILDCARD).collect();
+    listed.sort_unstable();
+    listed.dedup();
+    listed
 }

@@ -10,20 +10,18 @@
 //! know what the view says of it.
 //! Deliberately not here: limits, nonces across types, ordering between types.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use envoy_types::pb::google::rpc::Status;
+use super::{NamePool, ResourceSource, TypeReport, WILDCARD, names::NameSet};
+use crate::{resource::EncodedResource, version::Version};
 
-use super::{ResourceSource, TypeReport, WILDCARD, names::NameSet};
-use crate::{nack, resource::EncodedResource, version::Version};
-
+mod acknowledge;
 mod interest;
+mod pending;
 mod respond;
 
 pub(super) use interest::Interest;
+use pending::{Pending, Queue};
 
 /// How resources of a type are put into responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +63,6 @@ enum Why {
     Asked,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Pending {
-    told: Told,
-    why: Why,
-}
-
 /// A response that was not answered yet, and what was new in it.
 #[derive(Debug)]
 struct Outstanding {
@@ -93,7 +85,7 @@ pub(super) struct Subscription {
     /// Whether names were ever given, which ends the legacy wildcard of an empty list.
     named: bool,
     names: NameSet,
-    pending: BTreeMap<Arc<str>, Pending>,
+    pending: Queue,
     /// The first request is answered even if there is nothing to tell: the client learns that it is in sync.
     owed: bool,
     outstanding: Option<Outstanding>,
@@ -105,6 +97,10 @@ pub(super) struct Subscription {
 impl Scope<'_> {
     fn get(&self, name: &str) -> Option<EncodedResource> {
         self.view.get(self.type_url, name)
+    }
+
+    fn in_wildcard(&self, name: &str) -> bool {
+        self.view.in_wildcard(self.type_url, name)
     }
 
     fn for_each(&self, visit: &mut dyn FnMut(&EncodedResource)) {
@@ -143,123 +139,93 @@ impl Told {
 // === impl Subscription ===
 
 impl Subscription {
-    pub(super) fn new(grouping: Grouping) -> Self {
+    pub(super) fn new(grouping: Grouping, names: NamePool) -> Self {
         Self {
             grouping,
             wildcard: false,
             named: false,
-            names: NameSet::default(),
-            pending: BTreeMap::new(),
+            names: NameSet::new(names),
+            pending: Queue::default(),
             owed: false,
             outstanding: None,
             rejected: BTreeMap::new(),
         }
     }
 
-    /// Takes an ACK or, with an error, a NACK. A stale nonce answers nothing; what else is in such a request counts, and
-    /// is answered once the client has seen the last response: a client that gave a name up and asked for it again
-    /// meanwhile could not be told from one that holds it.
-    pub(super) fn acknowledge(&mut self, nonce: &str, error: Option<&Status>, reasons: usize) {
-        let latest = |outstanding: &mut Outstanding| outstanding.nonce.to_string() == nonce;
-        let Some(outstanding) = self.outstanding.take_if(latest) else { return };
-        match error {
-            Some(error) => self.reject(outstanding.sent, error, reasons),
-            None => self.accept(&outstanding.sent),
-        }
-    }
-
-    fn accept(&mut self, sent: &[(Arc<str>, Version)]) {
-        if self.grouping == Grouping::Whole {
-            self.rejected.clear();
-        }
-        for (name, _) in sent {
-            self.rejected.remove(name);
-        }
-    }
-
-    fn reject(&mut self, sent: Vec<(Arc<str>, Version)>, error: &Status, reasons: usize) {
-        let named: HashMap<String, String> = nack::per_resource(error).into_iter().collect();
-        let whole: Arc<str> = nack::cut(&error.message).into();
-        for (name, version) in sent {
-            let reason = match named.get(&*name) {
-                Some(_) if self.rejected.len() >= reasons => whole.clone(),
-                Some(reason) => reason.as_str().into(),
-                // Details were given, and not about this one: it was accepted.
-                None if !named.is_empty() => {
-                    self.rejected.remove(&name);
-                    continue;
-                }
-                None => whole.clone(),
-            };
-            if self.wants(&name) {
-                self.rejected.insert(name, Rejected { version, reason });
-            }
-        }
-    }
-
     /// Makes pending, of these names, what the client wants and does not know of the new view.
     pub(super) fn compare(&mut self, names: &[Arc<str>], old: Scope<'_>, new: Scope<'_>) {
-        for name in names {
-            self.compare_one(name, old, new);
-        }
+        let news = names.iter().filter_map(|name| self.news(name, old, new)).collect();
+        self.pending.extend(news);
     }
 
     /// The same for all names there are.
     pub(super) fn compare_all(&mut self, old: Scope<'_>, new: Scope<'_>) {
-        let mut names: Vec<Arc<str>> = self.names.iter().cloned().collect();
+        let mut news: Vec<Pending> = self.names.iter().filter_map(|name| self.news(name, old, new)).collect();
         if self.wildcard {
-            new.for_each(&mut |resource| names.push(resource.name().clone()));
-            old.for_each(&mut |resource| names.push(resource.name().clone()));
+            let mut note = |resource: &EncodedResource| news.extend(self.news(resource.name(), old, new));
+            new.for_each(&mut note);
+            old.for_each(&mut note);
         }
-        self.compare(&names, old, new);
+        self.pending.extend(news);
     }
 
-    fn compare_one(&mut self, name: &Arc<str>, old: Scope<'_>, new: Scope<'_>) {
-        // One that is pending remembers what was told, which the old view no longer says.
-        if !self.wants(name) || self.pending.contains_key(name) {
-            return;
+    /// What is to be told of a name, if the client sees it and it is not the same in both views. That it is pending
+    /// already is not looked at: what is pending remembers what was told, which the old view no longer says.
+    fn news(&self, name: &Arc<str>, old: Scope<'_>, new: Scope<'_>) -> Option<Pending> {
+        if !self.sees(name, new) {
+            return None;
         }
-        let told = Told::of(self.look(name, old).as_ref());
-        if told.differs(self.look(name, new).as_ref(), false) {
-            self.pending.insert(name.clone(), Pending { told, why: Why::Changed });
-        }
+        let told = Told::of(old.get(name).as_ref());
+        let differs = told.differs(new.get(name).as_ref(), false);
+        differs.then(|| Pending::new(name.clone(), told, Why::Changed))
     }
 
-    /// Tells of a name again, if the client wants it, whether or not it has changed.
-    pub(super) fn repeat(&mut self, name: &Arc<str>, scope: Scope<'_>) {
-        if self.wants(name) {
-            let told = self.told(name, scope);
-            self.ask(name.clone(), told);
-        }
-    }
-
-    fn ask(&mut self, name: Arc<str>, told: Told) {
-        self.pending.entry(name).or_insert(Pending { told, why: Why::Asked }).why = Why::Asked;
+    /// Tells of names again, if the client wants them, whether or not they have changed.
+    pub(super) fn repeat<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>, scope: Scope<'_>) {
+        let wanted = names.filter(|name| self.wants(name));
+        let asked =
+            wanted.map(|name| Pending::new(name.clone(), self.told(name, scope), Why::Asked)).collect();
+        self.pending.extend(asked);
     }
 
     /// What the client was told of a name.
     fn told(&self, name: &str, scope: Scope<'_>) -> Told {
         match self.pending.get(name) {
-            Some(pending) => pending.told,
-            None if self.wants(name) => Told::of(self.look(name, scope).as_ref()),
+            Some(pending) => pending.told(),
+            None if self.sees(name, scope) => Told::of(scope.get(name).as_ref()),
+            // It wants all, and this is not part of that.
+            None if self.wildcard => Told::Missing,
             None => Told::Nothing,
         }
     }
 
-    /// What this client sees under a name.
-    fn look(&self, name: &str, scope: Scope<'_>) -> Option<EncodedResource> {
-        let seen =
-            self.names.contains(name) || (self.wildcard && scope.view.in_wildcard(scope.type_url, name));
-        seen.then(|| scope.get(name)).flatten()
+    /// Whether the client is shown what is under a name. The same in all views that it is given.
+    fn sees(&self, name: &str, scope: Scope<'_>) -> bool {
+        (self.wildcard && scope.in_wildcard(name)) || self.names.contains(name)
+    }
+
+    /// What the client is shown under a name that is pending, and whether it asked for it by name if that is nothing.
+    fn look(&self, name: &str, scope: Scope<'_>) -> (Option<EncodedResource>, bool) {
+        debug_assert!(self.wants(name), "{name} is pending and not wanted");
+        // Without a wildcard all that is pending was asked for by name, so the names need not be searched.
+        let named = || !self.wildcard || self.names.contains(name);
+        let seen = (self.wildcard && scope.in_wildcard(name)) || named();
+        let resource = seen.then(|| scope.get(name)).flatten();
+        let named = resource.is_none() && named();
+        (resource, named)
     }
 
     fn wants(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }
 
-    fn forget(&mut self, name: &str) {
-        self.pending.remove(name);
-        self.rejected.remove(name);
+    /// Forgets what there is of names that the client no longer wants; they are sorted.
+    fn forget(&mut self, names: &[Arc<str>]) {
+        let forgotten = |name: &str| names.binary_search_by(|other| (**other).cmp(name)).is_ok();
+        if !names.is_empty() {
+            self.pending.retain(|name| !forgotten(name));
+            self.rejected.retain(|name, _| !forgotten(name));
+        }
     }
 
     /// Number of names subscribed to.
@@ -289,7 +255,7 @@ impl Subscription {
                 told.insert(name.clone(), version);
             }
         };
-        self.names.iter().chain(self.pending.keys()).for_each(&mut note);
+        self.names.iter().chain(self.pending.names()).for_each(&mut note);
         if self.wildcard {
             scope.for_each(&mut |resource| note(resource.name()));
         }
@@ -301,7 +267,7 @@ impl Subscription {
             names: self.names.iter().cloned().collect(),
             told: told.into_iter().collect(),
             unacknowledged: self.unacknowledged().cloned().collect(),
-            pending: self.pending.keys().cloned().collect(),
+            pending: self.pending.names().cloned().collect(),
             rejected: rejected.collect(),
             in_sync: self.in_sync(),
         }

@@ -51,29 +51,28 @@ impl Subscription {
     fn fill(&mut self, response: &mut Response, scope: Scope<'_>, budget: usize) -> Option<Sent> {
         let mut sent = Vec::new();
         let mut used = 0;
-        while let Some((name, pending)) = self.pending.pop_first() {
-            let resource = self.look(&name, scope);
-            let named = self.names.contains(&name);
-            if pending.why == Why::Changed && !pending.told.differs(resource.as_ref(), named) {
+        while let Some(pending) = self.pending.pop_first() {
+            let (resource, named) = self.look(&pending.name, scope);
+            if pending.why == Why::Changed && !pending.told().differs(resource.as_ref(), named) {
                 continue;
             }
+            let name = &pending.name;
             let size = resource.as_ref().map_or(name.len() + REMOVAL, |r| r.delta_wire().len());
             if used > 0 && used + size > budget {
-                self.pending.insert(name, pending);
+                self.pending.put_back(pending);
                 break;
             }
             match resource {
                 Some(resource) => {
                     used += size;
-                    self.names.share(resource.name());
                     sent.push((resource.name().clone(), resource.version()));
                     response.resources.push(resource);
                 }
                 None => {
-                    self.rejected.remove(&name);
+                    self.rejected.remove(name);
                     if self.grouping == Grouping::Differences {
                         used += size;
-                        response.removed.push(name);
+                        response.removed.push(pending.name);
                     }
                 }
             }
@@ -85,19 +84,15 @@ impl Subscription {
     fn fill_whole(&mut self, response: &mut Response, scope: Scope<'_>) -> Option<Sent> {
         let mut sent = Vec::new();
         let mut news = self.owed;
-        for (name, pending) in std::mem::take(&mut self.pending) {
-            let resource = self.look(&name, scope);
-            let named = self.names.contains(&name);
-            if pending.why == Why::Changed && !pending.told.differs(resource.as_ref(), named) {
+        while let Some(pending) = self.pending.pop_first() {
+            let (resource, named) = self.look(&pending.name, scope);
+            if pending.why == Why::Changed && !pending.told().differs(resource.as_ref(), named) {
                 continue;
             }
             news = true;
             match resource {
-                Some(resource) => {
-                    self.names.share(resource.name());
-                    sent.push((resource.name().clone(), resource.version()));
-                }
-                None => drop(self.rejected.remove(&name)),
+                Some(resource) => sent.push((resource.name().clone(), resource.version())),
+                None => drop(self.rejected.remove(&pending.name)),
             }
         }
         if !news {
