@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_xds::server::NamePool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -60,6 +61,8 @@ pub struct Ads {
     places: Arc<Semaphore>,
     registry: Registry,
     loads: Loads,
+    /// What clients have subscribed to: mostly the same.
+    names: NamePool,
 }
 
 // === impl Ads ===
@@ -68,7 +71,7 @@ impl Ads {
     /// A service that serves these snapshots.
     pub fn new(snapshots: Snapshots, metrics: Metrics, registry: Registry, loads: Loads) -> Self {
         let places = Arc::new(Semaphore::new(MAX_STREAMS));
-        Self { snapshots, metrics, places, registry, loads }
+        Self { snapshots, metrics, places, registry, loads, names: NamePool::default() }
     }
 
     /// All that is served to clients: ADS, load reports, health. Health says that nothing is served from `draining` on.

@@ -99,7 +99,7 @@ async fn run<V: Variant>(
     sender: Outgoing,
     place: OwnedSemaphorePermit,
 ) -> End {
-    let Ads { mut snapshots, metrics, registry, .. } = ads;
+    let Ads { mut snapshots, metrics, registry, names, .. } = ads;
     // Before the first sync, so that those who wait for it are seen.
     let (entry, asks) = registry.enter(V::NAME, peer);
     let Ok(first) = snapshots.wait_for(Option::is_some).await.map(|first| first.clone()) else {
@@ -109,7 +109,7 @@ async fn run<V: Variant>(
     let revision = snapshot.revision();
     let limits = Limits { response_bytes: RESPONSE_BYTES, ..Limits::default() };
     let mut stream = AdsStream::<V> {
-        session: Session::new(limits, ClientView::new(snapshot, "".into(), None)),
+        session: Session::new(limits, ClientView::new(snapshot, "".into(), None)).sharing(&names),
         snapshots,
         asks,
         entry,
