@@ -177,7 +177,7 @@ impl App {
             overview.clone(),
         );
         let ads = Ads::new(snapshots.clone(), metrics.clone(), registry.clone(), loads.clone());
-        let routes = ads.into_routes(&draining).await;
+        let methods = ads.into_methods(&draining).await;
         let desk = Desk {
             started: Instant::now(),
             snapshots,
@@ -192,7 +192,7 @@ impl App {
             tokio::spawn(http::serve(socket, health, metrics.clone(), shutdown.clone())),
         ];
         others.extend(admin.map(|socket| tokio::spawn(administer(socket, desk, shutdown.clone()))));
-        let ads = tokio::spawn(serve::serve(listener, routes, access, draining.clone()));
+        let ads = tokio::spawn(serve::serve(listener, methods, access, draining.clone()));
         let drain_time = security.drain_time;
         Ok(Self { ads_address, http_address, metrics, drain_time, draining, shutdown, ads, others })
     }

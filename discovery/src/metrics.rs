@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use evenkeel_xds::type_url;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -40,21 +41,20 @@ pub struct Metrics {
     pub publish_seconds: Histogram,
     /// ADS streams open now.
     pub streams: Gauge,
-    /// Requests read from streams.
-    pub requests: Family<TypeLabel, Counter>,
-    /// Responses written to streams.
-    pub responses: Family<TypeLabel, Counter>,
-    /// Resources in those responses.
-    pub resources: Family<TypeLabel, Counter>,
-    /// Removals in those responses.
-    pub removals: Family<TypeLabel, Counter>,
-    /// Requests that rejected something.
-    pub rejections: Family<TypeLabel, Counter>,
-    /// Streams that were ended because their client did not read.
-    pub slow_clients: Counter,
+    types: Arc<[TypeCounters]>,
     /// Connections, TLS and tokens.
     pub transport: TransportMetrics,
 }
+
+/// Types by URL and what they are called here. The last stands for all others.
+const TYPES: [(&str, &str); 6] = [
+    (type_url::SERVICE, "service"),
+    (type_url::CLUSTER, "cluster"),
+    (type_url::CLUSTER_LOAD_ASSIGNMENT, "endpoints"),
+    (type_url::LISTENER, "listener"),
+    (type_url::ROUTE_CONFIGURATION, "route"),
+    ("", "other"),
+];
 
 /// A label with a kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,11 +63,28 @@ pub struct KindLabel {
     pub kind: &'static str,
 }
 
-/// A label with a resource type.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TypeLabel {
+/// What is counted of ADS streams for one type of resources. Found once per type: streams count with every message.
+#[derive(Debug)]
+pub struct TypeCounters {
+    type_url: &'static str,
     /// Short name of the type; `other` for types that are not served.
     pub resource: &'static str,
+    /// Requests read.
+    pub requests: Counter,
+    /// Responses written.
+    pub responses: Counter,
+    /// Resources in those responses.
+    pub resources: Counter,
+    /// Removals in those responses.
+    pub removals: Counter,
+    /// Requests that rejected something.
+    pub rejections: Counter,
+}
+
+/// A label with a resource type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabel {
+    resource: &'static str,
 }
 
 // === impl Metrics ===
@@ -95,12 +112,7 @@ impl Metrics {
             // 0.1 ms to 3.3 s: the target is that a change is published within milliseconds.
             publish_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
             streams: Gauge::default(),
-            requests: Family::default(),
-            responses: Family::default(),
-            resources: Family::default(),
-            removals: Family::default(),
-            rejections: Family::default(),
-            slow_clients: Counter::default(),
+            types: Arc::default(),
             transport: TransportMetrics::default(),
         };
         let mut registry = MetricRegistry::with_prefix("evenkeel_discovery");
@@ -115,16 +127,7 @@ impl Metrics {
             metrics.publish_seconds.clone(),
         );
         registry.register("streams", "ADS streams open now", metrics.streams.clone());
-        registry.register("requests", "Requests read from ADS streams", metrics.requests.clone());
-        registry.register("responses", "Responses written to ADS streams", metrics.responses.clone());
-        registry.register("resources_sent", "Resources in responses", metrics.resources.clone());
-        registry.register("removals_sent", "Removed names in responses", metrics.removals.clone());
-        registry.register("rejections", "Requests that rejected resources", metrics.rejections.clone());
-        registry.register(
-            "slow_clients",
-            "Streams ended because their client did not read",
-            metrics.slow_clients.clone(),
-        );
+        metrics.types = TypeCounters::register(&mut registry);
         metrics.transport.register(&mut registry);
         registry.register_collector(Box::new(metrics.link.clone()));
         metrics.registry = Arc::new(registry);
@@ -147,6 +150,15 @@ impl Metrics {
         }
     }
 
+    /// What is counted of a type's messages.
+    ///
+    /// # Panics
+    /// Never: there is one for types that are not known.
+    pub fn of_type(&self, type_url: &str) -> &TypeCounters {
+        let known = self.types.iter().find(|counters| counters.type_url == type_url);
+        known.unwrap_or_else(|| &self.types[TYPES.len() - 1])
+    }
+
     /// Everything as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -158,23 +170,30 @@ impl Metrics {
     }
 }
 
-// === impl TypeLabel ===
+// === impl TypeCounters ===
 
-impl TypeLabel {
-    /// The label of a type URL.
-    pub fn of(type_url: &str) -> Self {
-        use evenkeel_xds::type_url::{
-            CLUSTER, CLUSTER_LOAD_ASSIGNMENT, LISTENER, ROUTE_CONFIGURATION, SERVICE,
+impl TypeCounters {
+    fn register(registry: &mut MetricRegistry) -> Arc<[Self]> {
+        let mut family = |name: &str, help: &str| {
+            let family = Family::<TypeLabel, Counter>::default();
+            registry.register(name, help, family.clone());
+            move |resource| family.get_or_create_owned(&TypeLabel { resource })
         };
-        let resource = match type_url {
-            SERVICE => "service",
-            CLUSTER => "cluster",
-            CLUSTER_LOAD_ASSIGNMENT => "endpoints",
-            LISTENER => "listener",
-            ROUTE_CONFIGURATION => "route",
-            _ => "other",
+        let requests = family("requests", "Requests read from ADS streams");
+        let responses = family("responses", "Responses written to ADS streams");
+        let resources = family("resources_sent", "Resources in responses");
+        let removals = family("removals_sent", "Removed names in responses");
+        let rejections = family("rejections", "Requests that rejected resources");
+        let of = |(type_url, resource)| Self {
+            type_url,
+            resource,
+            requests: requests(resource),
+            responses: responses(resource),
+            resources: resources(resource),
+            removals: removals(resource),
+            rejections: rejections(resource),
         };
-        Self { resource }
+        TYPES.into_iter().map(of).collect()
     }
 }
 

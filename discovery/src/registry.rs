@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who is connected: one entry per open ADS stream, for those who look after the service.
 //!
-//! A stream's task keeps its own entry up to date ([`Registration`]) and answers when asked for details ([`Ask`]). The list
-//! of all clients needs no task to answer, so a client that does not read, whose task waits, is in it like any other.
+//! A stream keeps its own entry up to date ([`Registration`]) and answers when asked for details ([`Ask`]). The list of all
+//! clients needs no stream to answer, so a client that does not read, whose stream stands still, is in it like any other.
 //!
 //! What must always be true: an entry lives exactly as long as its stream; it has a fixed size, apart from texts of the
 //! client that are cut to [`MAX_TEXT`] bytes; asking a client never waits longer than [`ANSWER`].
@@ -11,24 +11,25 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use evenkeel_xds::SessionReport;
 use evenkeel_xds::server::{Delta, StateOfTheWorld, Variant as _};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Longest text of a client that is kept, in bytes.
 pub const MAX_TEXT: usize = 256;
-/// How long a stream's task has to answer. It does at once, unless it waits for its client to read.
+/// How long a stream has to answer. It does at once, unless it waits for its client to read.
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// Both variants of the protocol, so that a metric can say zero.
 pub const VARIANTS: [&str; 2] = [Delta::NAME, StateOfTheWorld::NAME];
 
-/// Asks a stream's task for its session's report.
+/// Asks a stream for its session's report.
 pub type Ask = oneshot::Sender<SessionReport>;
 
 /// Which program a client is, by what it calls itself.
@@ -107,9 +108,9 @@ pub struct Registration {
     client: Arc<Mutex<Client>>,
 }
 
-/// Marks a stream as waiting for its client to read, until dropped.
-#[derive(Debug)]
-pub struct Blocked<'a>(&'a Registration);
+/// Tells from outside whether a stream's client reads.
+#[derive(Clone, Debug)]
+pub struct Reading(Weak<Mutex<Client>>);
 
 /// Why a client did not tell details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,10 +118,10 @@ pub enum NoAnswer {
     /// It has gone meanwhile.
     #[error("its stream has ended")]
     Gone,
-    /// Its task waits, for as long as the client does not read.
+    /// It stands still, for as long as the client does not read.
     #[error("its stream waits for it to read")]
     Blocked,
-    /// Its task does not answer in time.
+    /// It does not answer in time.
     #[error("its stream did not answer within {} ms", ANSWER.as_millis())]
     Late,
 }
@@ -263,49 +264,58 @@ impl Registration {
         (client.kind.as_str(), client.peer.map(|peer| peer.to_string()).unwrap_or_default())
     }
 
-    /// A request was read.
-    pub fn heard(&self) {
-        let mut client = lock(&self.client);
-        client.progress.requests += 1;
-        client.progress.heard = Instant::now();
-    }
-
     /// The client rejected something, in these words.
     pub fn rejected(&self, reason: &str) {
         lock(&self.client).progress.last_rejection = Some(cut(reason));
     }
 
-    /// Where the client stands after a request, a change, or a response.
-    pub fn stands(&self, in_sync: bool, rejected: usize) {
+    /// A request was read, and this is where the client stands now.
+    pub fn heard(&self, in_sync: bool, rejected: usize) {
         let mut client = lock(&self.client);
-        let progress = &mut client.progress;
-        progress.rejected = rejected;
-        match (in_sync, progress.behind_since) {
-            (true, _) => progress.behind_since = None,
-            (false, None) => progress.behind_since = Some(Instant::now()),
-            (false, Some(_)) => {}
-        }
+        client.progress.requests += 1;
+        client.progress.heard = Instant::now();
+        client.progress.stands(in_sync, rejected);
     }
 
-    /// A response is about to be written; dropped when it has been.
-    #[must_use]
-    pub fn writing(&self) -> Blocked<'_> {
+    /// Where the client stands after a change.
+    pub fn stands(&self, in_sync: bool, rejected: usize) {
+        lock(&self.client).progress.stands(in_sync, rejected);
+    }
+
+    /// A response is about to be written; it may have to wait for the client to read.
+    pub fn writing(&self) {
         lock(&self.client).progress.blocked_since = Some(Instant::now());
-        Blocked(self)
+    }
+
+    /// The response has been written.
+    pub fn wrote(&self) {
+        let mut client = lock(&self.client);
+        client.progress.blocked_since = None;
+        client.progress.responses += 1;
+    }
+
+    /// For whoever looks after the connection.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        Reading(Arc::downgrade(&self.client))
+    }
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// How long the client has not read what waits for it; zero: it reads. `None`: the stream has ended.
+    #[must_use]
+    pub fn blocked_for(&self) -> Option<Duration> {
+        let client = self.0.upgrade()?;
+        let since = lock(&client).progress.blocked_since;
+        Some(since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         lock(&self.registry.streams).open.remove(&self.stream);
-    }
-}
-
-impl Drop for Blocked<'_> {
-    fn drop(&mut self) {
-        let mut client = lock(&self.0.client);
-        client.progress.blocked_since = None;
-        client.progress.responses += 1;
     }
 }
 
@@ -321,6 +331,15 @@ impl Progress {
             requests: 0,
             responses: 0,
             heard: now,
+        }
+    }
+
+    fn stands(&mut self, in_sync: bool, rejected: usize) {
+        self.rejected = rejected;
+        match (in_sync, self.behind_since) {
+            (true, _) => self.behind_since = None,
+            (false, None) => self.behind_since = Some(Instant::now()),
+            (false, Some(_)) => {}
         }
     }
 }

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ADS over gRPC: one task per stream, of either variant, around `evenkeel_xds::Session`.
+//! ADS over gRPC: one task per connection, which serves its streams, of either variant, around `evenkeel_xds::Session`.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `listener`, `handshake`, `peers`, `drain` | connections: taken, limited, sent away |
+//! | `connection`, `streams`, `gated` | one connection and its streams in one task |
+//! | `access` | TLS and tokens |
+//! | `methods` | what can be called |
+//! | `body`, `requests`, `stream`, `client` | an ADS stream: as the transport sees it, its requests, what it does, who asks |
+//! | `lrs`, `health` | the other methods |
 //!
 //! What must always be true: a stream is answered only once the first sync is complete, so nobody sees an empty world; a
-//! slow client makes its own task wait, never the publisher or another client; a stream whose connection is sent away ends
+//! slow client makes its own streams wait, never the publisher or another client; a stream whose connection is sent away ends
 //! with UNAVAILABLE, which clients treat as "connect again".
 //!
 //! Deliberately not here: the protocol's rules.
@@ -21,23 +30,27 @@ use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
 mod access;
+mod body;
 mod client;
-mod codec;
 mod connection;
 mod drain;
+mod gated;
 mod handshake;
 mod health;
 mod listener;
 mod lrs;
+mod methods;
 mod peers;
-mod service;
+mod requests;
 mod stream;
+mod streams;
 
 pub use self::access::{Access, AccessError};
 pub use self::connection::Peer;
 pub use self::listener::{Listener, serve};
 pub use self::lrs::Loads;
 use self::lrs::Lrs;
+pub use self::methods::Methods;
 
 /// Streams that may be open. A node has one; the target is 5 000 nodes.
 const MAX_STREAMS: usize = 10_000;
@@ -75,9 +88,10 @@ impl Ads {
     }
 
     /// All that is served to clients: ADS, load reports, health. Health says that nothing is served from `draining` on.
-    pub async fn into_routes(self, draining: &CancellationToken) -> Routes {
+    pub async fn into_methods(self, draining: &CancellationToken) -> Methods {
         let health = health::service(self.snapshots.clone(), draining.clone()).await;
-        Routes::new(health).add_service(Lrs::new(&self).into_server()).add_service(self)
+        let others = Routes::new(health).add_service(Lrs::new(&self).into_server());
+        Methods::new(self, others)
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Status> {

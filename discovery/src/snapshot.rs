@@ -94,7 +94,7 @@ impl Snapshot {
         zones: &Zones,
     ) -> Option<Self> {
         let (mut services, mut clusters) = (self.services.clone(), self.clusters.clone());
-        let mut changed = Changed::new(self.revision + 1);
+        let mut changed = Changed::default();
         for (key, view) in updates {
             let name: Arc<str> = key.to_string().into();
             let old = services.get(&name).cloned();
@@ -122,13 +122,14 @@ impl Snapshot {
     }
 
     /// Names that changed after `revision`. `None`: too long ago to know, look at everything.
-    pub fn changed_since(&self, revision: u64) -> Option<Names> {
+    pub fn changed_since(&self, revision: u64) -> Option<Arc<Names>> {
         let behind = usize::try_from(self.revision.saturating_sub(revision)).ok()?;
-        if behind > self.recent.len() {
-            return None;
-        }
-        let newer = self.recent.iter().filter(|changed| changed.revision > revision);
-        Some(Names::of(newer.map(|changed| &**changed)))
+        let newer = self.recent.range(self.recent.len().checked_sub(behind)?..);
+        Some(match behind {
+            // As for nearly every stream and change: the same list for all.
+            1 => newer.map(|changed| changed.names()).next()?.clone(),
+            _ => Arc::new(Names::of(newer.map(|changed| &**changed))),
+        })
     }
 
     fn gateway_routes(&self) -> EncodedResource {

@@ -30,7 +30,6 @@ use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
-use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 
 const NAME: &str = "evenkeel-discovery.evenkeel-system.svc";
@@ -229,8 +228,9 @@ async fn a_stream_is_opened_by_a_good_token_only() {
     let access =
         Access::without_tokens(&security, metrics.transport.clone(), &end).unwrap().checked_by(Table);
     let (_snapshots, receiver) = watch::channel(Some(Arc::new(Snapshot::default())));
-    let routes = Routes::new(Ads::new(receiver, metrics.clone(), Registry::default(), Loads::default()));
-    let serving = tokio::spawn(serve::serve(listener, routes, access, end.clone()));
+    let ads = Ads::new(receiver, metrics.clone(), Registry::default(), Loads::default());
+    let methods = ads.into_methods(&end).await;
+    let serving = tokio::spawn(serve::serve(listener, methods, access, end.clone()));
     let channel = Trust::new(&ca, None).channel(address, NAME).await.unwrap();
     let nothing = BTreeMap::new();
     let open = |token| Client::open(channel.clone(), "zone-a", &nothing, token);

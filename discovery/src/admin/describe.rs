@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
@@ -16,6 +16,7 @@ use evenkeel_proto::discovery_admin as api;
 use evenkeel_xds::server::TypeReport;
 use evenkeel_xds::{EncodedResource, Protocol, Version};
 use prost::Message as _;
+use tokio::time::Instant;
 
 use crate::registry::{Client, Progress};
 use crate::translate::METADATA;

@@ -3,12 +3,12 @@
 //! most.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
 use evenkeel_proto::discovery_admin as api;
 use evenkeel_proto::discovery_admin::discovery_admin_server::{DiscoveryAdmin, DiscoveryAdminServer};
 use evenkeel_xds::{ResourceSource, type_url};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -98,7 +98,7 @@ impl DiscoveryAdmin for Rpcs {
 impl Rpcs {
     fn index(&self) -> api::Index {
         let Desk { started, health, overview, link, registry, .. } = &self.desk;
-        let age = http::age(link, Instant::now());
+        let age = http::age(link, std::time::Instant::now());
         let lost = age.lines().map(str::to_owned);
         let snapshot = self.desk.snapshot();
         let not_ready: Vec<String> = health.not_ready().into_iter().map(str::to_owned).collect();

@@ -11,10 +11,9 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::lrs::Lrs;
-use super::{Ads, Snapshots};
+use super::{Snapshots, methods};
 
-const SERVICES: [&str; 3] =
-    ["", <Ads as NamedService>::NAME, <LoadReportingServiceServer<Lrs> as NamedService>::NAME];
+const SERVICES: [&str; 3] = ["", methods::NAME, <LoadReportingServiceServer<Lrs> as NamedService>::NAME];
 
 /// The gRPC service, kept up to date by a task until `shutdown`.
 pub(super) async fn service(

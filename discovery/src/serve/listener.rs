@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 use super::connection::{self, Io, Shared};
 use super::handshake::Handshakes;
 use super::peers::{Peers, Place};
-use super::{Access, drain};
+use super::{Access, KEEPALIVE, KEEPALIVE_ANSWER, Methods, drain};
 use crate::config::Listen;
 use crate::metrics::TransportMetrics;
 
@@ -105,10 +105,10 @@ enum Accepted {
 
 /// Serves until `draining`: then no connection is accepted any more, those that are open are sent away one by one over the
 /// drain time, and this returns when all have closed. Dropped, it cuts them.
-pub async fn serve(listener: Listener, routes: Routes, access: Access, draining: CancellationToken) {
+pub async fn serve(listener: Listener, methods: Methods, access: Access, draining: CancellationToken) {
     let Access { tls, gate, connections_per_peer, drain_time, metrics } = access;
     let handshakes = tls.map(|config| Arc::new(Handshakes::new(config, metrics.clone())));
-    let shared = Arc::new(Shared { routes: routes.prepare(), gate, metrics: metrics.clone() });
+    let shared = Arc::new(Shared { methods, gate, metrics: metrics.clone() });
     let (peers, places) = (Peers::new(connections_per_peer), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     // Uniform in [0, 1), so that replicas which drain together do not send theirs away in step.
     #[allow(clippy::cast_precision_loss)]
@@ -169,11 +169,23 @@ impl Socket {
                 let (stream, address) = socket.accept().await?;
                 // Messages are written whole: waiting for more would only delay them. It fails only on a dead socket.
                 stream.set_nodelay(true).ok();
+                keep_alive(&stream);
                 Ok(Accepted::Tcp(stream, address))
             }
             Self::Unix(socket, _file) => Ok(Accepted::Unix(socket.accept().await?.0)),
         }
     }
+}
+
+/// Finds out about clients that have gone without a word. The kernel does that for thousands of idle connections without
+/// waking us; HTTP/2 could do it with PINGs, which cost as much as a change each.
+fn keep_alive(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_ANSWER).with_retries(1);
+    // They fail only on a dead socket.
+    socket.set_tcp_keepalive(&probes).ok();
+    // What was sent and is not acknowledged is no silence: it is not probed.
+    socket.set_tcp_user_timeout(Some(KEEPALIVE + KEEPALIVE_ANSWER)).ok();
 }
 
 // === impl Accepted ===
@@ -191,7 +203,7 @@ impl Accepted {
         self,
         shared: Arc<Shared>,
         handshakes: Option<Arc<Handshakes>>,
-        turn: impl Future<Output = ()>,
+        turn: impl Future<Output = ()> + Send,
     ) {
         let (io, address): (Io, _) = match (self, handshakes) {
             (Self::Unix(stream), _) => (Box::new(stream), None),

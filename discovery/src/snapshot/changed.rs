@@ -2,7 +2,7 @@
 //! What one revision changed, and what several together did.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use evenkeel_xds::{Changes, type_url};
 
@@ -12,7 +12,6 @@ use crate::translate::GATEWAY;
 /// Names that are changed, new or gone in one revision.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    pub(super) revision: u64,
     services: BTreeSet<Arc<str>>,
     /// ClusterLoadAssignments.
     endpoints: BTreeSet<Arc<str>>,
@@ -20,6 +19,8 @@ pub(super) struct Changed {
     frontends: BTreeSet<Arc<str>>,
     /// Whether the gateway's routes differ.
     pub(super) gateway: bool,
+    /// The same as lists, once a stream has asked for them.
+    names: OnceLock<Arc<Names>>,
 }
 
 /// Names to look at, by type. Looking at one that has not changed costs time and nothing else.
@@ -38,12 +39,13 @@ pub struct Names {
 // === impl Changed ===
 
 impl Changed {
-    pub(super) fn new(revision: u64) -> Self {
-        Self { revision, ..Self::default() }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.services.is_empty() && self.endpoints.is_empty() && self.frontends.is_empty() && !self.gateway
+    }
+
+    /// The names of this revision alone.
+    pub(super) fn names(&self) -> &Arc<Names> {
+        self.names.get_or_init(|| Arc::new(Names::of(std::iter::once(self))))
     }
 
     /// What a Service's change changes.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A resource as it goes over the wire: encoded once, shared by all clients of both variants.
 //!
-//! What must always be true: the version is the hash of the body, equal content has equal bytes, and a response is made
-//! by copying what is here, once, into the transport's buffer.
+//! What must always be true: the version is the hash of the body, equal content has equal bytes, and what is here goes to
+//! the transport as it is, without a copy per client.
 //! Deliberately not here: per-client variants. A view that differs per zone is another resource in another source.
 
 use std::{fmt, ops::Range, sync::Arc};
@@ -15,6 +15,9 @@ use prost::Message;
 
 use crate::{stable, type_url, version::Version, wire};
 
+/// Number of the field `resources` in responses of both variants, and of `resource` in a `Resource`.
+const RESOURCES: u32 = 2;
+
 /// One encoded resource. Cloning costs one reference count.
 #[derive(Clone)]
 pub struct EncodedResource(Arc<Inner>);
@@ -23,10 +26,15 @@ struct Inner {
     type_url: &'static str,
     name: Arc<str>,
     version: Version,
-    /// An `envoy.service.discovery.v3.Resource`: what a delta response has per resource.
-    wire: Box<[u8]>,
-    /// The `google.protobuf.Any` in it: what a state-of-the-world response has.
-    any: Range<usize>,
+    /// A `resources` field of a delta response: key, length, and an `envoy.service.discovery.v3.Resource`.
+    field: Box<[u8]>,
+    /// The `Resource` in it.
+    resource: usize,
+    /// The key of the `google.protobuf.Any` in that. It has the number that `resources` has in a state-of-the-world
+    /// response, so this is its field.
+    any_field: Range<usize>,
+    /// The `Any` itself.
+    any: usize,
     /// The message in that.
     body: Range<usize>,
 }
@@ -41,11 +49,14 @@ impl EncodedResource {
         let text = version.to_string();
         let any = wire::scalar_len(1, type_url.len()) + wire::scalar_len(2, body.len());
         let total = wire::len(1, text.len()) + wire::len(2, any) + wire::scalar_len(3, name.len());
-        let mut out = Vec::with_capacity(total);
+        let mut out = Vec::with_capacity(wire::len(RESOURCES, total));
+        wire::put_head(&mut out, RESOURCES, total);
+        let resource = out.len();
         // In the order of the fields' numbers, as any encoder writes them: version, resource, name.
         wire::put(&mut out, 1, text.as_bytes());
-        wire::put_head(&mut out, 2, any);
-        let start = out.len();
+        let any_field = out.len();
+        wire::put_head(&mut out, RESOURCES, any);
+        let any = out.len();
         wire::put_scalar(&mut out, 1, type_url.as_bytes());
         wire::put_scalar(&mut out, 2, body);
         let end = out.len();
@@ -54,8 +65,10 @@ impl EncodedResource {
             type_url,
             name,
             version,
-            wire: out.into_boxed_slice(),
-            any: start..end,
+            field: out.into_boxed_slice(),
+            resource,
+            any_field: any_field..end,
+            any,
             body: end - body.len()..end,
         }))
     }
@@ -93,17 +106,27 @@ impl EncodedResource {
 
     /// The encoded message.
     pub fn body(&self) -> &[u8] {
-        &self.0.wire[self.0.body.clone()]
+        &self.0.field[self.0.body.clone()]
     }
 
     /// The encoded `envoy.service.discovery.v3.Resource`.
     pub fn delta_wire(&self) -> &[u8] {
-        &self.0.wire
+        &self.0.field[self.0.resource..]
     }
 
     /// The encoded `google.protobuf.Any`.
     pub fn any_wire(&self) -> &[u8] {
-        &self.0.wire[self.0.any.clone()]
+        &self.0.field[self.0.any..self.0.any_field.end]
+    }
+
+    /// The resource as a field of a `DeltaDiscoveryResponse`: key, length, [`EncodedResource::delta_wire`].
+    pub(crate) fn delta_field(&self) -> &[u8] {
+        &self.0.field
+    }
+
+    /// The resource as a field of a `DiscoveryResponse`: key, length, [`EncodedResource::any_wire`].
+    pub(crate) fn sotw_field(&self) -> &[u8] {
+        &self.0.field[self.0.any_field.clone()]
     }
 
     /// The message inside a delta response, built: for whoever does not write to a wire.
@@ -143,6 +166,8 @@ impl fmt::Debug for EncodedResource {
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
+
     use super::*;
 
     #[test]
@@ -152,6 +177,10 @@ mod tests {
             assert_eq!(resource.body(), body);
             assert_eq!(resource.delta_wire(), resource.to_delta().encode_to_vec());
             assert_eq!(resource.any_wire(), resource.to_any().encode_to_vec());
+            let delta = DeltaDiscoveryResponse { resources: vec![resource.to_delta()], ..Default::default() };
+            assert_eq!(resource.delta_field(), delta.encode_to_vec());
+            let sotw = DiscoveryResponse { resources: vec![resource.to_any()], ..Default::default() };
+            assert_eq!(resource.sotw_field(), sotw.encode_to_vec());
         }
     }
 }

@@ -211,7 +211,8 @@ fn measure<V: Asks>() {
     let everything: Vec<Arc<str>> = (0..SERVICES).map(|number| name(number).into()).collect();
     let (mut asked, mut answered) = (0, 0);
     for client in &mut clients {
-        (before.looks(), after.looks());
+        before.looks();
+        after.looks();
         let so_far = alloc::asked();
         let mut responses = client.session.on_changes(&changes, &after);
         asked = alloc::asked() - so_far;
@@ -233,7 +234,8 @@ fn measure<V: Asks>() {
     let other = [(CLUSTER_LOAD_ASSIGNMENT, &["other".into()][..])];
     let asked = alloc::asked();
     assert_eq!(clients[0].session.on_changes(&same, &after), []);
-    (before.looks(), after.looks());
+    before.looks();
+    after.looks();
     assert_eq!(clients[0].session.on_changes(&other, &after), []);
     assert_eq!((before.looks(), after.looks()), (0, 0), "looks at what nobody has asked for");
     assert_eq!(alloc::asked() - asked, 0, "allocations for nothing");

@@ -25,6 +25,7 @@
 use std::sync::Arc;
 
 mod limits;
+mod message;
 mod names;
 mod report;
 mod response;
@@ -34,6 +35,7 @@ mod variant;
 
 use crate::resource::EncodedResource;
 pub use limits::{Limits, SessionError};
+pub use message::Message;
 pub use names::NamePool;
 pub use report::{Rejection, SessionReport, TypeReport};
 pub use response::Response;

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A response as the pieces that it shares with all other clients' responses, and its wire forms.
+//! A response as the pieces that it shares with all other clients' responses. Its wire forms are in `message`.
 //!
-//! What must always be true: what is written is what an encoder of the published messages would write, and the bodies
-//! are copied once: into the transport's buffer.
 //! Source: `envoy/service/discovery/v3/discovery.proto`, `DeltaDiscoveryResponse` and `DiscoveryResponse`.
 
 use std::sync::Arc;
 
-use bytes::BufMut;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::{resource::EncodedResource, version::Version, wire};
+use crate::{resource::EncodedResource, version::Version};
 
 /// What to write to one client.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,47 +24,6 @@ pub struct Response {
 }
 
 impl Response {
-    /// Length of the delta form, in bytes.
-    pub fn delta_len(&self) -> usize {
-        let resources = self.resources.iter().map(|resource| wire::len(2, resource.delta_wire().len()));
-        let removed = self.removed.iter().map(|name| wire::len(6, name.len()));
-        resources.sum::<usize>()
-            + wire::scalar_len(4, self.type_url.len())
-            + wire::scalar_len(5, self.nonce.len())
-            + removed.sum::<usize>()
-    }
-
-    /// Writes the delta form.
-    pub fn encode_delta(&self, out: &mut impl BufMut) {
-        for resource in &self.resources {
-            wire::put(out, 2, resource.delta_wire());
-        }
-        wire::put_scalar(out, 4, self.type_url.as_bytes());
-        wire::put_scalar(out, 5, self.nonce.as_bytes());
-        for name in &self.removed {
-            wire::put(out, 6, name.as_bytes());
-        }
-    }
-
-    /// Length of the state-of-the-world form, in bytes.
-    pub fn sotw_len(&self) -> usize {
-        let resources = self.resources.iter().map(|resource| wire::len(2, resource.any_wire().len()));
-        wire::len(1, Version::TEXT_LEN)
-            + resources.sum::<usize>()
-            + wire::scalar_len(4, self.type_url.len())
-            + wire::scalar_len(5, self.nonce.len())
-    }
-
-    /// Writes the state-of-the-world form.
-    pub fn encode_sotw(&self, out: &mut impl BufMut) {
-        wire::put(out, 1, self.version().to_string().as_bytes());
-        for resource in &self.resources {
-            wire::put(out, 2, resource.any_wire());
-        }
-        wire::put_scalar(out, 4, self.type_url.as_bytes());
-        wire::put_scalar(out, 5, self.nonce.as_bytes());
-    }
-
     /// The `version_info` of the state-of-the-world form: a hash over what is in the response, so that any replica gives
     /// equal content the same version.
     pub fn version(&self) -> Version {
@@ -106,38 +62,8 @@ impl Response {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use prost::Message;
-
     use super::*;
     use crate::type_url::CLUSTER;
-
-    fn response() -> impl Strategy<Value = Response> {
-        let resource = ("\\PC{0,9}", prop::collection::vec(any::<u8>(), 0..300))
-            .prop_map(|(name, body)| EncodedResource::new(CLUSTER, name, body));
-        let resources = prop::collection::vec(resource, 0..5);
-        let removed = prop::collection::vec("\\PC{0,9}".prop_map(Arc::from), 0..5);
-        ("[0-9]{0,3}", resources, removed).prop_map(|(nonce, resources, removed)| Response {
-            type_url: CLUSTER.into(),
-            nonce,
-            resources,
-            removed,
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn both_forms_are_what_any_encoder_writes(response in response()) {
-            let mut out = Vec::new();
-            response.encode_delta(&mut out);
-            prop_assert_eq!(out.len(), response.delta_len());
-            prop_assert_eq!(out, response.to_delta().encode_to_vec());
-            let mut out = Vec::new();
-            response.encode_sotw(&mut out);
-            prop_assert_eq!(out.len(), response.sotw_len());
-            prop_assert_eq!(out, response.to_sotw().encode_to_vec());
-        }
-    }
 
     #[test]
     fn equal_content_has_one_version_whatever_the_nonce() {

@@ -3,7 +3,6 @@
 //!
 //! Source: `xds_protocol.rst`, "Grouping Resources into Responses" and "Deleting Resources".
 
-use bytes::BufMut;
 use envoy_types::pb::{
     envoy::{
         config::core::v3::Node,
@@ -13,7 +12,7 @@ use envoy_types::pb::{
 };
 
 use super::{
-    Response,
+    Message, Response,
     subscription::{Grouping, Interest},
 };
 use crate::type_url::{CLUSTER, LISTENER, SERVICE};
@@ -48,11 +47,8 @@ pub trait Variant: sealed::Rules + Send + Sync + 'static {
     /// The parts of a request that both variants have.
     fn head(request: &Self::Request) -> Head<'_>;
 
-    /// Bytes that [`Variant::encode`] writes.
-    fn encoded_len(response: &Response) -> usize;
-
-    /// Writes a response as this variant's message.
-    fn encode(response: &Response, out: &mut impl BufMut);
+    /// A response as this variant's message.
+    fn message(response: Response) -> Message;
 
     /// Takes the request apart.
     #[doc(hidden)]
@@ -99,12 +95,8 @@ impl Variant for Delta {
         }
     }
 
-    fn encoded_len(response: &Response) -> usize {
-        response.delta_len()
-    }
-
-    fn encode(response: &Response, out: &mut impl BufMut) {
-        response.encode_delta(out);
+    fn message(response: Response) -> Message {
+        Message::delta(response)
     }
 
     fn open(request: Self::Request) -> sealed::Parts {
@@ -144,12 +136,8 @@ impl Variant for StateOfTheWorld {
         }
     }
 
-    fn encoded_len(response: &Response) -> usize {
-        response.sotw_len()
-    }
-
-    fn encode(response: &Response, out: &mut impl BufMut) {
-        response.encode_sotw(out);
+    fn message(response: Response) -> Message {
+        Message::sotw(response)
     }
 
     fn open(request: Self::Request) -> sealed::Parts {
