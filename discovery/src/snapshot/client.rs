@@ -51,7 +51,8 @@ impl ResourceSource for ClientView {
         match type_url {
             type_url::SERVICE => Some(self.snapshot.services.get(name)?.resource.clone()),
             type_url::CLUSTER_LOAD_ASSIGNMENT => {
-                Some(self.snapshot.clusters.get(name)?.endpoints(&self.zone))
+                let (snapshot, zone) = (&self.snapshot, &self.zone);
+                snapshot.hot.get(name, zone, || Some(snapshot.clusters.get(name)?.endpoints(zone)))
             }
             type_url::CLUSTER => Some(self.front(name)?.cluster().clone()),
             type_url::LISTENER if name == GATEWAY => self.gateway.clone(),

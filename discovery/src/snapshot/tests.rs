@@ -149,6 +149,7 @@ impl Snapshot {
             zones: self.zones.clone(),
             gateway: self.gateway.clone(),
             recent: self.recent.clone(),
+            hot: Hot::default(),
         }
     }
 }
