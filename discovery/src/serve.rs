@@ -9,6 +9,7 @@
 //! | `methods` | what can be called |
 //! | `body`, `requests`, `stream`, `client` | an ADS stream: as the transport sees it, its requests, what it does, who asks |
 //! | `lrs`, `health` | the other methods |
+//! | `tidy` | memory after many clients came at once |
 //!
 //! What must always be true: a stream is answered only once the first sync is complete, so nobody sees an empty world; a
 //! slow client makes its own streams wait, never the publisher or another client; a stream whose connection is sent away ends
@@ -44,6 +45,7 @@ mod peers;
 mod requests;
 mod stream;
 mod streams;
+mod tidy;
 
 pub use self::access::{Access, AccessError};
 pub use self::connection::Peer;
@@ -51,6 +53,7 @@ pub use self::listener::{Listener, serve};
 pub use self::lrs::Loads;
 use self::lrs::Lrs;
 pub use self::methods::Methods;
+use self::tidy::Tidy;
 
 /// Streams that may be open. A node has one; the target is 5 000 nodes.
 const MAX_STREAMS: usize = 10_000;
@@ -76,6 +79,7 @@ pub struct Ads {
     loads: Loads,
     /// What clients have subscribed to: mostly the same.
     names: NamePool,
+    tidy: Tidy,
 }
 
 // === impl Ads ===
@@ -84,7 +88,15 @@ impl Ads {
     /// A service that serves these snapshots.
     pub fn new(snapshots: Snapshots, metrics: Metrics, registry: Registry, loads: Loads) -> Self {
         let places = Arc::new(Semaphore::new(MAX_STREAMS));
-        Self { snapshots, metrics, places, registry, loads, names: NamePool::default() }
+        Self {
+            snapshots,
+            metrics,
+            places,
+            registry,
+            loads,
+            names: NamePool::default(),
+            tidy: Tidy::default(),
+        }
     }
 
     /// All that is served to clients: ADS, load reports, health. Health says that nothing is served from `draining` on.

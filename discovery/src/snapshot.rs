@@ -10,6 +10,7 @@
 
 mod changed;
 mod client;
+mod hot;
 mod published;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ pub use self::changed::Names;
 pub use self::client::ClientView;
 
 use self::changed::Changed;
+use self::hot::Hot;
 use self::published::{Cluster, Published};
 use crate::source::ObjectKey;
 use crate::translate;
@@ -44,6 +46,7 @@ pub struct Snapshot {
     gateway: Arc<OnceLock<EncodedResource>>,
     /// Newest last; each revision's changed names.
     recent: VecDeque<Arc<Changed>>,
+    hot: Hot,
 }
 
 // === impl Snapshot ===
@@ -118,7 +121,15 @@ impl Snapshot {
         let skip = (self.recent.len() + 1).saturating_sub(REMEMBERED);
         let mut recent: VecDeque<_> = self.recent.iter().skip(skip).cloned().collect();
         recent.push_back(Arc::new(changed));
-        Some(Self { revision: self.revision + 1, services, clusters, zones: zones.clone(), gateway, recent })
+        Some(Self {
+            revision: self.revision + 1,
+            services,
+            clusters,
+            zones: zones.clone(),
+            gateway,
+            recent,
+            hot: Hot::default(),
+        })
     }
 
     /// Names that changed after `revision`. `None`: too long ago to know, look at everything.

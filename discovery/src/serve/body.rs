@@ -114,8 +114,8 @@ impl<V: Variant, B: Body<Data = Bytes> + Unpin> ResponseBody<V, B> {
                 let State::New(opening) = std::mem::replace(&mut self.state, State::Ended) else {
                     return true;
                 };
-                let Opening { ads: Ads { metrics, names, .. }, entry, place } = *opening;
-                let stream = AdsStream::new(snapshot, entry, metrics, &names, place);
+                let Opening { ads: Ads { metrics, names, tidy, .. }, entry, place } = *opening;
+                let stream = AdsStream::new(snapshot, entry, metrics, (&names, &tidy), place);
                 self.state = State::Open(Box::new(stream));
                 true
             }

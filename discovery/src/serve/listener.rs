@@ -137,7 +137,10 @@ pub async fn serve(listener: Listener, methods: Methods, access: Access, drainin
             });
         }
     };
-    draining.run_until_cancelled(accept_all).await;
+    tokio::select! {
+        _ = draining.run_until_cancelled(accept_all) => {}
+        () = shared.methods.tidy_up() => {}
+    }
     // Closes the socket: who connects now is told so by the kernel and goes to another replica.
     drop(listener);
     while connections.join_next().await.is_some() {}

@@ -54,6 +54,11 @@ impl Methods {
         Self { ads, others: others.prepare() }
     }
 
+    /// Gives memory back from time to time, for ever.
+    pub(super) async fn tidy_up(&self) {
+        self.ads.tidy.clone().run(evenkeel_heap::give_back).await;
+    }
+
     pub(super) async fn call(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
         match request.uri().path() {
             SOTW => self.stream::<StateOfTheWorld>(request, &peer, Answer::Sotw),

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 use super::client::{self, Client};
+use super::tidy::Tidy;
 use crate::metrics::Metrics;
 use crate::registry::{Ask, Registration};
 use crate::snapshot::{ClientView, Snapshot};
@@ -21,6 +22,8 @@ use crate::snapshot::{ClientView, Snapshot};
 /// Size near which a response is cut. What an agent asks for next is named after one response's content, so this bounds
 /// requests as well.
 const RESPONSE_BYTES: usize = 64 << 10;
+/// Resources that cost memory worth mentioning while they are sent.
+const MANY: usize = 32;
 
 /// An open stream whose client can be served.
 pub(super) struct AdsStream<V> {
@@ -30,6 +33,9 @@ pub(super) struct AdsStream<V> {
     client: Client,
     met: bool,
     revision: u64,
+    /// Resources that it was sent since it was in sync with [`MANY`].
+    sent: usize,
+    tidy: Tidy,
     _open: Open,
     _place: OwnedSemaphorePermit,
 }
@@ -45,7 +51,7 @@ impl<V: Variant> AdsStream<V> {
         snapshot: Arc<Snapshot>,
         entry: Registration,
         metrics: Metrics,
-        names: &NamePool,
+        (names, tidy): (&NamePool, &Tidy),
         place: OwnedSemaphorePermit,
     ) -> Self {
         let limits = Limits { response_bytes: RESPONSE_BYTES, ..Limits::default() };
@@ -53,7 +59,19 @@ impl<V: Variant> AdsStream<V> {
         let session = Session::new(limits, ClientView::new(snapshot, "".into(), None)).sharing(names);
         let open = Open::new(metrics.streams.clone());
         let client = Client::default();
-        Self { session, entry, metrics, client, met: false, revision, _open: open, _place: place }
+        let tidy = tidy.clone();
+        Self {
+            session,
+            entry,
+            metrics,
+            client,
+            met: false,
+            revision,
+            sent: 0,
+            tidy,
+            _open: open,
+            _place: place,
+        }
     }
 
     /// # Errors
@@ -84,7 +102,12 @@ impl<V: Variant> AdsStream<V> {
                 false => Status::invalid_argument(error.to_string()),
             }
         })?;
-        self.entry.heard(self.session.in_sync(), self.session.rejections().count());
+        let in_sync = self.session.in_sync();
+        self.entry.heard(in_sync, self.session.rejections().count());
+        if in_sync && self.sent >= MANY {
+            self.sent = 0;
+            self.tidy.after_sync();
+        }
         Ok(self.counted(responses))
     }
 
@@ -127,8 +150,9 @@ impl<V: Variant> AdsStream<V> {
         self.entry.wrote();
     }
 
-    fn counted(&self, responses: Vec<Response>) -> Vec<Response> {
+    fn counted(&mut self, responses: Vec<Response>) -> Vec<Response> {
         for response in &responses {
+            self.sent += response.resources.len();
             let counters = self.metrics.of_type(&response.type_url);
             counters.responses.inc();
             counters.resources.inc_by(response.resources.len() as u64);

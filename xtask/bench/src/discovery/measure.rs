@@ -24,6 +24,8 @@ use super::{
 
 /// Between changes: longer than any batching, so that each change is measured alone.
 const PAUSE: Duration = Duration::from_millis(150);
+/// Before memory is read: a client that was served a moment ago is not idle yet.
+const REST: Duration = Duration::from_millis(1500);
 
 /// What one run has shown.
 #[derive(Clone, Debug)]
@@ -159,6 +161,7 @@ impl Subject<'_> {
     ) -> Result<Figures> {
         let run = self.run;
         let (empty, sync) = self.sync()?;
+        thread::sleep(REST);
         let synced = self.server.memory()?;
         let push = self.push(world)?;
         let Memory { now, peak } = self.server.memory()?;
@@ -183,6 +186,7 @@ impl Subject<'_> {
 
     /// The first sync of all clients; the memory before it.
     fn sync(&mut self) -> Result<(Memory, Sync)> {
+        thread::sleep(REST);
         let empty = self.server.memory()?;
         let before = self.server.cpu()?;
         let clients = self.run.clients;
