@@ -34,6 +34,7 @@ fn main() -> ExitCode {
 fn start(args: &Args) -> anyhow::Result<()> {
     let config = args.validate()?;
     log(args)?;
+    evenkeel_heap::keep_large_blocks_apart();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
