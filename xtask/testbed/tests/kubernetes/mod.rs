@@ -52,14 +52,24 @@ pub(crate) fn load(cluster: &Cluster, service: &str) -> Result<Value> {
     serde_json::from_str(log.trim()).with_context(|| format!("not a report: {log}"))
 }
 
-/// Fails unless a client pod finds all servers behind a Service's address, without any failure.
+/// Waits until a client pod finds all servers behind a Service's address; fails if it meets any failure. A server that is
+/// ready is not known to the kube-proxy of every node yet, which writes its rules once per second.
 pub(crate) fn all_servers_answer(cluster: &Cluster, service: &str) -> Result<()> {
-    let report = load(cluster, service)?;
+    let seen = eventually("all servers answer", SOON, || {
+        let report = load(cluster, service)?;
+        let pods = report["pods"].as_object().map_or(0, serde_json::Map::len);
+        if flawless(&report).is_ok() {
+            ensure!(pods == SERVERS, "{pods} of {SERVERS} servers answered: {report}");
+        }
+        Ok(report)
+    })?;
+    flawless(&seen)
+}
+
+fn flawless(report: &Value) -> Result<()> {
     let (requests, connects) = (report["requests"].as_u64(), report["churned"].as_u64());
     ensure!(requests > Some(20) && connects > Some(20), "hardly any load: {report}");
     ensure!(report["failures_total"] == 0 && report["succeeded"] == report["requests"], "{report}");
-    let pods = report["pods"].as_object().context("no pods")?;
-    ensure!(pods.len() == SERVERS, "{} of {SERVERS} servers answered: {report}", pods.len());
     Ok(())
 }
 
