@@ -65,33 +65,26 @@ impl<V: Variant, B: Body<Data = Bytes> + Unpin> Requests<V, B> {
 
     /// A request, if all of it is here.
     fn take(&mut self) -> Result<Option<V::Request>, Status> {
-        if self.begun.is_empty() {
-            let request = whole(&self.chunk)?.map(|message| decode::<V>(message)).transpose()?;
-            match &request {
-                Some((_, length)) => self.chunk.advance(PREFIX + length),
-                None => self.begun = std::mem::take(&mut self.chunk).to_vec(),
-            }
-            self.let_go();
-            return Ok(request.map(|(request, _)| request));
-        }
         let before = self.begun.len();
-        self.begun.extend_from_slice(&self.chunk);
-        let Some((request, length)) = whole(&self.begun)?.map(|message| decode::<V>(message)).transpose()?
-        else {
-            self.chunk = Bytes::new();
+        if before > 0 {
+            self.begun.extend_from_slice(&self.chunk);
+        }
+        let Some(message) = whole(if before > 0 { &self.begun } else { &self.chunk })? else {
+            let chunk = std::mem::take(&mut self.chunk);
+            if before == 0 {
+                self.begun = chunk.to_vec();
+            }
             return Ok(None);
         };
-        self.chunk.advance(PREFIX + length - before);
+        let request = V::Request::decode(message)
+            .map_err(|error| Status::invalid_argument(format!("not a request of this method: {error}")))?;
+        self.chunk.advance(PREFIX + message.len() - before);
         self.begun = Vec::new();
-        self.let_go();
-        Ok(Some(request))
-    }
-
-    /// An empty piece of the transport's buffer would hold all of it.
-    fn let_go(&mut self) {
         if self.chunk.is_empty() {
+            // An empty piece of the transport's buffer would hold all of it.
             self.chunk = Bytes::new();
         }
+        Ok(Some(request))
     }
 }
 
@@ -109,13 +102,6 @@ fn whole(bytes: &[u8]) -> Result<Option<&[u8]>, Status> {
         )));
     }
     Ok(rest.get(..length))
-}
-
-/// The request, and the length of its message.
-fn decode<V: Variant>(message: &[u8]) -> Result<(V::Request, usize), Status> {
-    let request = V::Request::decode(message)
-        .map_err(|error| Status::invalid_argument(format!("not a request of this method: {error}")))?;
-    Ok((request, message.len()))
 }
 
 #[cfg(test)]

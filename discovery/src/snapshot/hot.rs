@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use evenkeel_xds::EncodedResource;
 
-/// More than the names of a batch of changes times the zones, mostly. A power of two.
+/// More than the names of a batch of changes times the zones, mostly.
 const PLACES: usize = 64;
 
 /// One per snapshot. A name and a zone have one place, which the last looked up has.

@@ -55,22 +55,23 @@ pub(crate) fn load(cluster: &Cluster, service: &str) -> Result<Value> {
 /// Waits until a client pod finds all servers behind a Service's address; fails if it meets any failure. A server that is
 /// ready is not known to the kube-proxy of every node yet, which writes its rules once per second.
 pub(crate) fn all_servers_answer(cluster: &Cluster, service: &str) -> Result<()> {
-    let seen = eventually("all servers answer", SOON, || {
-        let report = load(cluster, service)?;
+    eventually("all servers answer", SOON, || {
+        let report = match load(cluster, service).and_then(flawless) {
+            Ok(report) => report,
+            failed => return Ok(failed.map(drop)),
+        };
         let pods = report["pods"].as_object().map_or(0, serde_json::Map::len);
-        if flawless(&report).is_ok() {
-            ensure!(pods == SERVERS, "{pods} of {SERVERS} servers answered: {report}");
-        }
-        Ok(report)
-    })?;
-    flawless(&seen)
+        ensure!(pods == SERVERS, "{pods} of {SERVERS} servers answered: {report}");
+        Ok(Ok(()))
+    })?
 }
 
-fn flawless(report: &Value) -> Result<()> {
+/// The same report, if nothing failed.
+fn flawless(report: Value) -> Result<Value> {
     let (requests, connects) = (report["requests"].as_u64(), report["churned"].as_u64());
     ensure!(requests > Some(20) && connects > Some(20), "hardly any load: {report}");
     ensure!(report["failures_total"] == 0 && report["succeeded"] == report["requests"], "{report}");
-    Ok(())
+    Ok(report)
 }
 
 /// What a cluster could leave on the host.
