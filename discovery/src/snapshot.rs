@@ -99,15 +99,22 @@ impl Snapshot {
         let (mut services, mut clusters) = (self.services.clone(), self.clusters.clone());
         let mut changed = Changed::default();
         for (key, view) in updates {
-            let name: Arc<str> = key.to_string().into();
+            let name: Arc<str> = key.path().into();
             let old = services.get(&name).cloned();
             let new = view.map(|view| Arc::new(Published::new(view, old.as_deref())));
             changed.note(&name, old.as_deref(), new.as_deref());
+            let of = |published: &Option<Arc<Published>>, name: &str| {
+                published.as_ref().and_then(|published| published.cluster(name)).map(Arc::as_ptr)
+            };
             for cluster in old.iter().flat_map(|old| &old.clusters) {
-                clusters.remove(&cluster.name);
+                if of(&new, &cluster.name).is_none() {
+                    clusters.remove(&cluster.name);
+                }
             }
             for cluster in new.iter().flat_map(|new| &new.clusters) {
-                clusters.insert(cluster.name.clone(), cluster.clone());
+                if of(&old, &cluster.name) != Some(Arc::as_ptr(cluster)) {
+                    clusters.insert(cluster.name.clone(), cluster.clone());
+                }
             }
             match new {
                 Some(new) => services.insert(name, new),
@@ -119,7 +126,8 @@ impl Snapshot {
         }
         let gateway = if changed.gateway { Arc::default() } else { self.gateway.clone() };
         let skip = (self.recent.len() + 1).saturating_sub(REMEMBERED);
-        let mut recent: VecDeque<_> = self.recent.iter().skip(skip).cloned().collect();
+        let mut recent = VecDeque::with_capacity(self.recent.len() + 1 - skip);
+        recent.extend(self.recent.iter().skip(skip).cloned());
         recent.push_back(Arc::new(changed));
         Some(Self {
             revision: self.revision + 1,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What one revision changed, and what several together did.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use evenkeel_xds::{Changes, type_url};
@@ -55,20 +55,23 @@ impl Changed {
         }
         let none = Vec::new();
         self.gateway |= old.map_or(&none, |old| &old.routes) != new.map_or(&none, |new| &new.routes);
-        let of = |published: Option<&Published>| -> BTreeMap<Arc<str>, Arc<Cluster>> {
-            let clusters = published.into_iter().flat_map(|published| &published.clusters);
-            clusters.map(|cluster| (cluster.name.clone(), cluster.clone())).collect()
-        };
-        let (old, new) = (of(old), of(new));
-        for name in old.keys().chain(new.keys()) {
-            let (old, new) = (old.get(name), new.get(name));
-            if old.map(Arc::as_ptr) != new.map(Arc::as_ptr) {
-                self.endpoints.insert(name.clone());
-            }
-            let frontend = |cluster: Option<&Arc<Cluster>>| cluster?.front.as_ref().map(Arc::as_ptr);
-            if frontend(old) != frontend(new) {
-                self.frontends.insert(name.clone());
-            }
+        for cluster in new.into_iter().flat_map(|new| &new.clusters) {
+            let before = old.and_then(|old| old.cluster(&cluster.name));
+            self.note_cluster(&cluster.name, before, Some(cluster));
+        }
+        let is_gone = |cluster: &&Arc<Cluster>| new.is_none_or(|new| new.cluster(&cluster.name).is_none());
+        for cluster in old.into_iter().flat_map(|old| &old.clusters).filter(is_gone) {
+            self.note_cluster(&cluster.name, Some(cluster), None);
+        }
+    }
+
+    fn note_cluster(&mut self, name: &Arc<str>, old: Option<&Arc<Cluster>>, new: Option<&Arc<Cluster>>) {
+        if old.map(Arc::as_ptr) != new.map(Arc::as_ptr) {
+            self.endpoints.insert(name.clone());
+        }
+        let frontend = |cluster: Option<&Arc<Cluster>>| cluster?.front.as_ref().map(Arc::as_ptr);
+        if frontend(old) != frontend(new) {
+            self.frontends.insert(name.clone());
         }
     }
 }

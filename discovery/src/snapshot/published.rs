@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use evenkeel_proto::discovery::ZonePolicy;
 use evenkeel_xds::EncodedResource;
 
-use crate::translate::{self, Audience, Frontend, GatewayRoute, Zoning};
+use crate::translate::{self, Audience, Frontend, GatewayRoute, Localities, Zoning};
 use crate::view::{PortView, ServiceView};
 
 /// The port that a URL without one means.
@@ -30,6 +30,8 @@ pub(super) struct Cluster {
     policy: ZonePolicy,
     zoning: Zoning,
     encoded: Mutex<Vec<(Audience, EncodedResource)>>,
+    /// What one variant can take from another. Locked after `encoded`, if both are.
+    localities: Mutex<Localities>,
 }
 
 /// What stays the same when endpoints come and go.
@@ -46,11 +48,11 @@ pub(super) struct Front {
 impl Published {
     /// Takes over from `old` what is equal, encoded variants included.
     pub(super) fn new(view: ServiceView, old: Option<&Self>) -> Self {
-        let resource = translate::service(&view);
+        let resource = translate::service(&view, old.map(|old| &old.resource));
         let ServiceView { options, ports, .. } = view;
         let mut clusters = Vec::with_capacity(ports.len());
         for port in ports {
-            let before = old.and_then(|old| old.clusters.iter().find(|old| old.name == port.port.cluster));
+            let before = old.and_then(|old| old.cluster(&port.port.cluster));
             let frontend = Frontend::of(&port, &options);
             clusters.push(match before {
                 Some(old) if old.is(&port, options.zone, frontend.as_ref()) => old.clone(),
@@ -59,6 +61,11 @@ impl Published {
         }
         let routes = routes(&clusters);
         Self { resource, clusters, routes }
+    }
+
+    /// The cluster of this name. A Service has few.
+    pub(super) fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.iter().find(|cluster| *cluster.name == *name)
     }
 }
 
@@ -85,7 +92,8 @@ impl Cluster {
         });
         let zoning = Zoning::new(policy, &view.endpoints);
         let name = view.port.cluster.clone();
-        Self { name, front, view, policy, zoning, encoded: Mutex::default() }
+        let (encoded, localities) = (Mutex::default(), Mutex::default());
+        Self { name, front, view, policy, zoning, encoded, localities }
     }
 
     fn is(&self, view: &PortView, policy: ZonePolicy, frontend: Option<&Frontend>) -> bool {
@@ -101,9 +109,14 @@ impl Cluster {
         if let Some((_, resource)) = encoded.iter().find(|(known, _)| *known == audience) {
             return resource.clone();
         }
-        let resource = translate::assignment(&self.view, &audience);
+        let resource = self.encode(&audience);
         encoded.push((audience, resource.clone()));
         resource
+    }
+
+    fn encode(&self, audience: &Audience) -> EncodedResource {
+        let mut localities = self.localities.lock().unwrap_or_else(PoisonError::into_inner);
+        translate::assignment(&self.view, audience, &mut localities)
     }
 }
 

@@ -115,6 +115,14 @@ impl ObjectKey {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
+
+    /// What `Display` writes, without a formatter: one is made for each Service that is published.
+    pub fn path(&self) -> String {
+        match self.namespace.as_str() {
+            "" => self.name.clone(),
+            namespace => [namespace, "/", &self.name].concat(),
+        }
+    }
 }
 
 impl fmt::Display for ObjectKey {

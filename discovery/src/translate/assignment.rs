@@ -6,12 +6,14 @@
 //! weight, no locality is in one priority twice, no address is twice.
 //!
 //! Many zones see the same bytes. [`Zoning::audience`] says which, so that each variant is encoded once and the number of
-//! variants is bounded by the zones that have endpoints, not by what clients claim.
+//! variants is bounded by the zones that have endpoints, not by what clients claim. Variants differ in the priorities of
+//! localities, hardly ever in what a locality holds: [`Localities`] knows where it was written before, to be copied.
 //!
 //! Endpoints of a fallback cluster come at the priority behind all of ours, in a locality whose region is the cluster's
 //! name. `evenkeel.io/zone: strict` is about the zones of one cluster; who names a fallback wants it when the zone fails.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
@@ -53,8 +55,24 @@ pub struct Zoning {
     zones: BTreeMap<Arc<str>, bool>,
 }
 
-/// A place in the order of a ClusterLoadAssignment: priority, region, zone.
-type Place<'a> = (u32, &'a str, &'a str);
+/// The localities of a port's endpoints, by region and zone, as far as one of its variants has them.
+#[derive(Debug, Default)]
+pub struct Localities(
+    /// Sorted.
+    Vec<Locality>,
+);
+
+#[derive(Debug)]
+struct Locality {
+    /// Empty: our own cluster.
+    region: Arc<str>,
+    zone: Arc<str>,
+    /// The variant in which it was written first, and where: all its fields but the priority, which is the last.
+    written: Option<(EncodedResource, Range<usize>)>,
+}
+
+/// Endpoints by region and zone.
+type Members<'a> = BTreeMap<(&'a Arc<str>, &'a Arc<str>), Vec<&'a Endpoint>>;
 
 // === impl Zoning ===
 
@@ -88,31 +106,49 @@ impl Zoning {
     }
 }
 
-/// A port's endpoints as this audience is to see them.
-pub fn assignment(view: &PortView, audience: &Audience) -> EncodedResource {
+/// A port's endpoints as this audience is to see them. `localities` is what is known of them from other audiences.
+pub fn assignment(view: &PortView, audience: &Audience, localities: &mut Localities) -> EncodedResource {
+    let mut grouped = None;
+    if localities.0.is_empty() {
+        let grouped = grouped.insert(members(view));
+        localities.0.extend(grouped.keys().map(|(region, zone)| Locality::new(region, zone)));
+    }
     let mut out = Vec::with_capacity(USUAL_BYTES * (view.endpoints.len() + 1));
     wire::text(&mut out, 1, &view.port.cluster);
-    for (place, members) in groups(view, audience) {
-        wire::message(&mut out, 2, |out| locality(out, place, &members, view.subset_label.as_deref()));
-    }
-    wire::message(&mut out, 4, |out| wire::wrapped(out, 3, OVERPROVISIONING));
-    EncodedResource::new(type_url::CLUSTER_LOAD_ASSIGNMENT, view.port.cluster.clone(), out)
-}
-
-fn groups<'a>(view: &'a PortView, audience: &Audience) -> BTreeMap<Place<'a>, Vec<&'a Endpoint>> {
-    let mut groups: BTreeMap<Place<'_>, Vec<&Endpoint>> = BTreeMap::new();
-    let (ours, abroad): (Vec<_>, Vec<_>) =
-        view.endpoints.iter().partition(|endpoint| endpoint.region.is_empty());
-    for endpoint in ours {
-        if let Some(priority) = priority(&endpoint.zone, audience) {
-            groups.entry((priority, "", &endpoint.zone)).or_default().push(endpoint);
+    let mut fresh = Vec::new();
+    for (priority, index) in localities.plan(audience) {
+        let place = &localities.0[index];
+        let mut length = 0;
+        let start = wire::place(&mut out, 2, |out| {
+            let start = out.len();
+            match &place.written {
+                Some((variant, at)) => out.extend_from_slice(&variant.body()[at.clone()]),
+                None => {
+                    let members = grouped.get_or_insert_with(|| members(view)).remove(&place.key());
+                    locality(out, place, &members.unwrap_or_default(), view.subset_label.as_deref());
+                }
+            }
+            length = out.len() - start;
+            wire::number(out, 5, priority);
+        });
+        if place.written.is_none() {
+            fresh.push((index, start..start + length));
         }
     }
-    let behind = groups.last_key_value().map_or(0, |((priority, ..), _)| priority + 1);
-    for endpoint in abroad {
-        groups.entry((behind, &endpoint.region, &endpoint.zone)).or_default().push(endpoint);
+    wire::message(&mut out, 4, |out| wire::wrapped(out, 3, OVERPROVISIONING));
+    let resource = EncodedResource::new(type_url::CLUSTER_LOAD_ASSIGNMENT, view.port.cluster.clone(), out);
+    for (index, at) in fresh {
+        localities.0[index].written = Some((resource.clone(), at));
     }
-    groups
+    resource
+}
+
+fn members(view: &PortView) -> Members<'_> {
+    let mut members = Members::new();
+    for endpoint in &view.endpoints {
+        members.entry((&endpoint.region, &endpoint.zone)).or_default().push(endpoint);
+    }
+    members
 }
 
 /// `None`: the audience does not get this zone's endpoints.
@@ -125,22 +161,45 @@ fn priority(zone: &str, audience: &Audience) -> Option<u32> {
     }
 }
 
-/// A `LocalityLbEndpoints`.
-fn locality(
-    out: &mut Vec<u8>,
-    (priority, region, zone): Place<'_>,
-    members: &[&Endpoint],
-    label: Option<&str>,
-) {
+// === impl Localities ===
+
+impl Localities {
+    /// Priorities and localities in the order in which this audience is sent them: by priority, region, zone.
+    fn plan(&self, audience: &Audience) -> Vec<(u32, usize)> {
+        // Sorted by region, so ours are the first.
+        let ours = self.0.partition_point(|place| place.region.is_empty());
+        let reached = |index: usize| Some((priority(&self.0[index].zone, audience)?, index));
+        let mut plan = Vec::with_capacity(self.0.len());
+        plan.extend((0..ours).filter_map(reached));
+        plan.sort_unstable();
+        let behind = plan.last().map_or(0, |(priority, _)| priority + 1);
+        plan.extend((ours..self.0.len()).map(|index| (behind, index)));
+        plan
+    }
+}
+
+// === impl Locality ===
+
+impl Locality {
+    fn new(region: &Arc<str>, zone: &Arc<str>) -> Self {
+        Self { region: region.clone(), zone: zone.clone(), written: None }
+    }
+
+    fn key(&self) -> (&Arc<str>, &Arc<str>) {
+        (&self.region, &self.zone)
+    }
+}
+
+/// A `LocalityLbEndpoints` without its priority.
+fn locality(out: &mut Vec<u8>, place: &Locality, members: &[&Endpoint], label: Option<&str>) {
     wire::message(out, 1, |out| {
-        wire::text(out, 1, region);
-        wire::text(out, 2, zone);
+        wire::text(out, 1, &place.region);
+        wire::text(out, 2, &place.zone);
     });
     for endpoint in members {
         wire::message(out, 2, |out| lb_endpoint(out, endpoint, label));
     }
     wire::wrapped(out, 3, locality_weight(members));
-    wire::number(out, 5, priority);
 }
 
 /// What its endpoints can take. Those that drain take nothing new: a zone that is being emptied would otherwise be sent
@@ -162,7 +221,7 @@ fn lb_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint, label: Option<&str>) {
     wire::message(out, 1, |out| {
         wire::message(out, 1, |out| {
             wire::message(out, 1, |out| {
-                wire::text(out, 2, &endpoint.address.ip().to_string());
+                wire::address(out, 2, endpoint.address.ip());
                 wire::number(out, 3, endpoint.address.port().into());
             });
         });

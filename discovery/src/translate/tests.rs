@@ -43,7 +43,7 @@ fn view(endpoints: &[Endpoint]) -> PortView {
 
 fn seen(policy: ZonePolicy, zone: &str, endpoints: &[Endpoint]) -> ClusterLoadAssignment {
     let audience = Zoning::new(policy, endpoints).audience(&zone.into());
-    let resource = assignment(&view(endpoints), &audience);
+    let resource = assignment(&view(endpoints), &audience, &mut Localities::default());
     ClusterLoadAssignment::decode(resource.body()).unwrap()
 }
 
@@ -238,7 +238,7 @@ proptest! {
     #[test]
     fn every_view_is_read_back_in_full(endpoints in any_endpoints(), policy in any_policy(), zone in "[abcd]?") {
         let audience = Zoning::new(policy, &endpoints).audience(&zone.as_str().into());
-        let resource = assignment(&view(&endpoints), &audience);
+        let resource = assignment(&view(&endpoints), &audience, &mut Localities::default());
         let message = ClusterLoadAssignment::decode(resource.body()).unwrap();
         prop_assert_eq!(message.encoded_len(), resource.body().len(), "no unknown field, nothing twice");
         prop_assert_eq!(&*message.cluster_name, "web.demo.svc.cluster.local:80");
@@ -252,7 +252,7 @@ proptest! {
     fn equal_content_gives_equal_versions(endpoints in any_endpoints(), policy in any_policy(), zone in "[abcd]?") {
         let encode = || {
             let audience = Zoning::new(policy, &endpoints).audience(&zone.as_str().into());
-            assignment(&view(&endpoints), &audience)
+            assignment(&view(&endpoints), &audience, &mut Localities::default())
         };
         prop_assert_eq!(encode(), encode());
     }
@@ -273,4 +273,5 @@ proptest! {
     }
 }
 
+mod bytes;
 mod frontends;
