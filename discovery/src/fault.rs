@@ -52,6 +52,9 @@ pub enum Origin {
     Cluster(String),
 }
 
+/// How many there are of each kind.
+pub type FaultCounts = [usize; FaultKind::ALL.len()];
+
 /// All faults that stand now. Clones are handles to the same: the indexer writes, the admin API reads.
 #[derive(Clone, Debug, Default)]
 pub struct FaultBook {
@@ -139,6 +142,12 @@ impl FaultBook {
         self.standing().counts.get(&kind).copied().unwrap_or_default()
     }
 
+    /// How many faults of each kind stand, in the order of [`FaultKind::ALL`].
+    pub fn counts(&self) -> FaultCounts {
+        let standing = self.standing();
+        FaultKind::ALL.map(|kind| standing.counts.get(&kind).copied().unwrap_or_default())
+    }
+
     /// All standing faults, by origin.
     pub fn all(&self) -> Vec<Fault> {
         self.standing().faults.values().flatten().cloned().collect()
@@ -178,6 +187,7 @@ mod tests {
         assert!(book.replace(origin(), vec![fault.clone()]));
         assert!(!book.replace(origin(), vec![fault.clone(), fault]));
         assert_eq!(book.count(FaultKind::Option), 1);
+        assert_eq!(book.counts(), FaultKind::ALL.map(|kind| book.count(kind)));
         assert!(book.replace(origin(), vec![]));
         assert_eq!((book.all(), book.count(FaultKind::Option)), (vec![], 0));
     }

@@ -52,6 +52,9 @@ pub struct Resolved {
     pub faults: Vec<Fault>,
 }
 
+/// How many objects of each kind there are.
+pub type Counts = [(&'static str, usize); 7];
+
 /// The version in force, and what is wrong with the newest.
 #[derive(Debug, PartialEq)]
 struct Held<T> {
@@ -167,7 +170,9 @@ impl Index {
         let orphan = |owner: Option<ObjectKey>| {
             usize::from(owner.is_some_and(|owner| !self.services.contains_key(&owner)))
         };
-        self.orphans = self.orphans + orphan(after) - orphan(before);
+        if before != after {
+            self.orphans = self.orphans + orphan(after) - orphan(before);
+        }
         self.dirty.extend(touched);
     }
 
@@ -280,7 +285,7 @@ impl Index {
     }
 
     /// Counts for metrics.
-    pub fn counts(&self) -> [(&'static str, usize); 7] {
+    pub fn counts(&self) -> Counts {
         [
             ("services", self.services.len()),
             ("services_opted_in", self.opted_in),

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
-use crate::fault::{Fault, FaultKind, Origin};
+use crate::fault::{Fault, FaultCounts, FaultKind, Origin};
 use crate::feed::{Batch, Inbox, Message};
 use crate::http::Health;
-use crate::index::Index;
+use crate::index::{Counts, Index};
 use crate::metrics::Metrics;
 use crate::overview::Overview;
 use crate::pace::{self, Pace};
@@ -33,6 +33,8 @@ pub(crate) struct Indexer {
     overview: Overview,
     current: Arc<Snapshot>,
     synced: bool,
+    /// What the metrics say.
+    counted: Option<(Counts, FaultCounts)>,
     pace: Pace<ObjectKey>,
     /// The moment from which the pace counts.
     began: Instant,
@@ -59,6 +61,7 @@ impl Indexer {
             overview,
             current: Arc::default(),
             synced: false,
+            counted: None,
             pace: Pace::new(pace::WINDOW),
             began: Instant::now(),
             snapshots,
@@ -160,13 +163,21 @@ impl Indexer {
             let due = if first { changed } else { self.pace.offer(changed, self.now()) };
             self.serve(due, first);
         }
-        let objects = self.index.counts();
-        self.metrics.set_objects(objects);
-        self.overview.publish(objects.into());
-        self.metrics.set_faults(&self.overview.faults);
+        self.count();
         if first {
             self.health.set_synced();
             tracing::info!(services = self.current.len(), "in sync");
+        }
+    }
+
+    /// Tells how many objects and faults there are. Most changes change neither.
+    fn count(&mut self) {
+        let (objects, faults) = (self.index.counts(), self.overview.faults.counts());
+        self.overview.publish(objects);
+        if self.counted != Some((objects, faults)) {
+            self.counted = Some((objects, faults));
+            self.metrics.set_objects(objects);
+            self.metrics.set_faults(&self.overview.faults);
         }
     }
 
@@ -175,7 +186,7 @@ impl Indexer {
         let Self { index, overview, current, events, .. } = self;
         let updates = keys.into_iter().map(|key| {
             let resolved = index.resolve(&key);
-            let differs = overview.faults.replace(Origin::Service(key.to_string()), resolved.faults.clone());
+            let differs = overview.faults.replace(Origin::Service(key.path()), resolved.faults.clone());
             if let Some(events) = events.as_ref().filter(|_| differs) {
                 events.report(&key, &resolved.faults);
             }

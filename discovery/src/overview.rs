@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::fault::FaultBook;
+use crate::index::Counts;
 
 /// A handle; clones share one content.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +20,7 @@ pub struct Overview {
 
 #[derive(Debug, Default)]
 struct Published {
-    objects: BTreeMap<&'static str, usize>,
+    objects: Option<Counts>,
     at: Option<Instant>,
 }
 
@@ -27,14 +28,14 @@ struct Published {
 
 impl Overview {
     /// A snapshot was published; these objects are in the index.
-    pub fn publish(&self, objects: BTreeMap<&'static str, usize>) {
-        *self.published() = Published { objects, at: Some(Instant::now()) };
+    pub fn publish(&self, objects: Counts) {
+        *self.published() = Published { objects: Some(objects), at: Some(Instant::now()) };
     }
 
     /// How many objects of each kind are in the index.
     #[must_use]
     pub fn objects(&self) -> BTreeMap<&'static str, usize> {
-        self.published().objects.clone()
+        self.published().objects.into_iter().flatten().collect()
     }
 
     /// When a snapshot was published last.

@@ -6,7 +6,6 @@
 //! controller moves endpoints between them: equal ones merge silently, and one that is ready beats one that drains.
 //! An address that is both here and in a fallback cluster is here.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -96,7 +95,8 @@ pub struct Ask<'a> {
     pub subset: &'a dyn Fn(&str) -> Option<Arc<str>>,
 }
 
-type Merged = BTreeMap<SocketAddr, Endpoint>;
+/// Sorted by address; no address twice.
+type Merged = Vec<Endpoint>;
 
 /// Merges a Service with its slices. `faults` are those known before.
 pub fn resolve(ask: Ask<'_>, mut faults: Vec<Fault>) -> ServiceView {
@@ -107,26 +107,26 @@ pub fn resolve(ask: Ask<'_>, mut faults: Vec<Fault>) -> ServiceView {
 }
 
 fn resolve_port(ask: &Ask<'_>, port: &ServicePort, faults: &mut Vec<Fault>) -> PortView {
-    let mut merged = Merged::new();
-    if !add_home(ask, port, &mut merged, faults)
-        && let Some(reason) = missing_port(port, &ask.home.slices)
-    {
+    let (served, mut endpoints) = add_home(ask, port, faults);
+    if !served && let Some(reason) = missing_port(port, &ask.home.slices) {
         faults.push(Fault::new(FaultKind::Port, format!("Service {}: {reason}", ask.service.key)));
     }
     if let Some(abroad) = &ask.abroad
-        && !add_abroad(ask, abroad, port, &mut merged, faults)
+        && !add_abroad(ask, abroad, port, &mut endpoints, faults)
         && let Some(reason) = missing_port(port, &abroad.places.slices)
     {
         let (cluster, key) = (abroad.cluster, &ask.service.key);
         faults.push(Fault::new(FaultKind::Port, format!("cluster {cluster}: Service {key}: {reason}")));
     }
     let subset_label = ask.options.subset_label.clone();
-    PortView { port: port.clone(), subset_label, endpoints: merged.into_values().collect() }
+    PortView { port: port.clone(), subset_label, endpoints }
 }
 
-/// Returns whether a slice serves the port.
-fn add_home(ask: &Ask<'_>, port: &ServicePort, merged: &mut Merged, faults: &mut Vec<Fault>) -> bool {
+/// Returns whether a slice serves the port, and its endpoints.
+fn add_home(ask: &Ask<'_>, port: &ServicePort, faults: &mut Vec<Fault>) -> (bool, Merged) {
     let mut served = false;
+    let mut found: Vec<(Endpoint, &Slice)> =
+        Vec::with_capacity(ask.home.slices.iter().map(|slice| slice.endpoints.len()).sum());
     for (slice, number) in carriers(port, &ask.home.slices) {
         served = true;
         for endpoint in &slice.endpoints {
@@ -134,13 +134,19 @@ fn add_home(ask: &Ask<'_>, port: &ServicePort, merged: &mut Merged, faults: &mut
             if ask.options.subset_label.is_some() && !new.pod.is_empty() {
                 new.subset = (ask.subset)(&new.pod);
             }
-            match merged.get_mut(&new.address) {
-                None => drop(merged.insert(new.address, new)),
-                Some(old) => merge(old, new, &ask.service, slice, faults),
-            }
+            found.push((new, slice));
         }
     }
-    served
+    // Stable: of one address the first slice's comes first.
+    found.sort_by_key(|(endpoint, _)| endpoint.address);
+    let mut merged = Merged::with_capacity(found.len());
+    for (new, slice) in found {
+        match merged.last_mut() {
+            Some(old) if old.address == new.address => merge(old, new, &ask.service, slice, faults),
+            _ => merged.push(new),
+        }
+    }
+    (served, merged)
 }
 
 /// Returns whether a slice serves the port. What drains there is no use here.
@@ -151,20 +157,21 @@ fn add_abroad(
     merged: &mut Merged,
     faults: &mut Vec<Fault>,
 ) -> bool {
-    let (mut served, mut both) = (false, 0usize);
+    let (mut served, mut both, ours) = (false, 0usize, merged.len());
     for (slice, number) in carriers(port, &abroad.places.slices) {
         served = true;
         for endpoint in slice.endpoints.iter().filter(|endpoint| !endpoint.draining) {
             let mut new = located(endpoint, number, slice.weight, abroad.places.zones);
             new.region = abroad.cluster.clone();
-            match merged.get(&new.address) {
-                None => drop(merged.insert(new.address, new)),
-                // While the slice controller moves it.
-                Some(old) if old.region == new.region => {}
-                Some(_) => both += 1,
+            match merged[..ours].binary_search_by_key(&new.address, |old| old.address) {
+                Ok(_) => both += 1,
+                Err(_) => merged.push(new),
             }
         }
     }
+    merged.sort_by_key(|endpoint| endpoint.address);
+    // While the slice controller moves it, an endpoint is in two slices there as well: the first is taken.
+    merged.dedup_by_key(|endpoint| endpoint.address);
     if both > 0 {
         let (cluster, key, number) = (abroad.cluster, &ask.service.key, port.port);
         faults.push(Fault::new(

@@ -40,7 +40,7 @@ impl Places {
     ) -> Vec<ObjectKey> {
         let key = key_of(&object.metadata);
         let last = self.slices.get(&key);
-        let read = Slice::read(object, last.map(|last| last.object.weight), strings);
+        let read = Slice::read(object, last.map(|last| &last.object), strings);
         let object = match last.filter(|_| read.broken) {
             Some(last) => last.object.clone(),
             None => read.object,
@@ -48,6 +48,12 @@ impl Places {
         let new = Held { object, faults: read.faults };
         if last == Some(&new) {
             return Vec::new();
+        }
+        if let Some(held) = self.slices.get_mut(&key)
+            && held.object.service == new.object.service
+        {
+            *held = new;
+            return held.object.service.iter().cloned().collect();
         }
         let mut touched = self.remove_slice(&key);
         match &new.object.service {

@@ -112,6 +112,28 @@ fn a_service_that_has_not_opted_in_has_no_view() {
 }
 
 #[test]
+fn a_slice_that_changes_shares_what_stays_as_it_was_with_the_version_before() {
+    let mut index = Index::default();
+    let endpoint = |last: u8, pod: &str| json!({"addresses": [format!("10.0.0.{last}")], "zone": "zone-a", "targetRef": {"kind": "Pod", "name": pod}});
+    let pods = |index: &Index| -> Vec<Arc<str>> {
+        let view = index.web().view.unwrap();
+        view.ports[0].endpoints.iter().map(|endpoint| endpoint.pod.clone()).collect()
+    };
+    let texts = |pods: &[Arc<str>]| pods.iter().map(ToString::to_string).collect::<Vec<_>>();
+    index.service(service("grpc")).slice(slice("web-1", json!([endpoint(1, "a"), endpoint(2, "b")])));
+    let before = pods(&index);
+    index.slice(slice("web-1", json!([endpoint(1, "a"), endpoint(3, "c"), endpoint(4, "d")])));
+    let after = pods(&index);
+    assert_eq!(texts(&after), ["a", "c", "d"]);
+    assert!(Arc::ptr_eq(&before[0], &after[0]));
+    index.slice(slice("web-1", json!([endpoint(3, "c"), endpoint(4, "d")])));
+    assert_eq!(texts(&pods(&index)), ["c", "d"]);
+    index.slice(slice("web-1", json!([endpoint(3, "c")])));
+    index.slice(slice("web-2", json!([endpoint(4, "d")])));
+    assert_eq!(texts(&pods(&index)), ["c", "d"]);
+}
+
+#[test]
 fn what_a_port_speaks_comes_from_app_protocol_then_from_its_name() {
     let mut index = Index::default();
     let port = |name: &str, app: Value, protocol: &str, port: u16| json!({"name": name, "appProtocol": app, "protocol": protocol, "port": port});

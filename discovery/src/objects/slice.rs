@@ -49,13 +49,14 @@ pub struct SliceEndpoint {
 // === impl Slice ===
 
 impl Slice {
-    /// Reads an EndpointSlice; `last` is the weight in force until now.
-    pub fn read(object: &discovery::EndpointSlice, last: Option<u32>, strings: &mut Strings) -> Read<Self> {
+    /// Reads an EndpointSlice; `last` is the version in force until now.
+    pub fn read(object: &discovery::EndpointSlice, last: Option<&Self>, strings: &mut Strings) -> Read<Self> {
         let key = key_of(&object.metadata);
         let mut notes = Notes::new(format!("EndpointSlice {key}"));
         let none = options::Pairs::new();
         let annotations = object.metadata.annotations.as_ref().unwrap_or(&none);
-        let (weight, faults) = options::parse_weight(&notes.object, annotations, last);
+        let (weight, faults) =
+            options::parse_weight(&notes.object, annotations, last.map(|last| last.weight));
         notes.faults.extend(faults);
         let service = object
             .metadata
@@ -65,7 +66,10 @@ impl Slice {
             .map(|name| ObjectKey::new(key.namespace.clone(), name.clone()));
         let ports = read_slice_ports(object, &mut notes);
         let endpoints = match object.address_type.as_str() {
-            family @ ("IPv4" | "IPv6") => read_endpoints(object, family, strings, &mut notes),
+            family @ ("IPv4" | "IPv6") => {
+                let last = last.map_or(&[][..], |last| &last.endpoints);
+                read_endpoints(object, family, last, strings, &mut notes)
+            }
             other => {
                 notes.broken("addressType", &format!("{other:?} is not balanced; allowed: IPv4, IPv6"));
                 Vec::new()
@@ -110,48 +114,64 @@ fn read_slice_ports(
 fn read_endpoints(
     object: &discovery::EndpointSlice,
     family: &str,
+    last: &[SliceEndpoint],
     strings: &mut Strings,
     notes: &mut Notes,
 ) -> Vec<SliceEndpoint> {
-    let mut endpoints = Vec::new();
-    let mut seen = BTreeMap::new();
+    let mut endpoints = Vec::with_capacity(object.endpoints.as_ref().map_or(0, Vec::len));
+    // Addresses with their indices, sorted. A slice has a hundred endpoints, mostly, and a thousand at most.
+    let mut seen: Vec<(IpAddr, usize)> = Vec::with_capacity(endpoints.capacity());
     for (index, endpoint) in object.endpoints.iter().flatten().enumerate() {
-        let field = format!("endpoints[{index}].addresses");
+        let field = || format!("endpoints[{index}].addresses");
         let Some(text) = endpoint.addresses.first() else {
-            notes.broken(&field, "is empty; an endpoint needs an address");
+            notes.broken(&field(), "is empty; an endpoint needs an address");
             continue;
         };
         let address = match text.parse::<IpAddr>() {
             Ok(address) if address.is_ipv4() == (family == "IPv4") => address,
             Ok(_) => {
-                notes.broken(&field, &format!("{text:?} does not fit addressType {family}"));
+                notes.broken(&field(), &format!("{text:?} does not fit addressType {family}"));
                 continue;
             }
             Err(_) => {
-                notes.broken(&field, &format!("{text:?} is not an IP address"));
+                notes.broken(&field(), &format!("{text:?} is not an IP address"));
                 continue;
             }
         };
-        if let Some(first) = seen.get(&address) {
-            let what = format!("{text:?} is also the address of endpoints[{first}]; the first stays");
-            notes.fault(FaultKind::Duplicate, &field, &what);
-            continue;
+        match seen.binary_search_by_key(&address, |(address, _)| *address) {
+            Err(at) => seen.insert(at, (address, index)),
+            Ok(at) => {
+                let first = seen[at].1;
+                let what = format!("{text:?} is also the address of endpoints[{first}]; the first stays");
+                notes.fault(FaultKind::Duplicate, &field(), &what);
+                continue;
+            }
         }
-        seen.insert(address, index);
         let Some(draining) = usable(endpoint.conditions.as_ref()) else { continue };
+        let before = last.get(endpoints.len());
+        let zone = endpoint.zone.as_deref().filter(|zone| !zone.is_empty());
+        let node = endpoint.node_name.as_deref().unwrap_or_default();
         endpoints.push(SliceEndpoint {
             address,
-            zone: endpoint.zone.as_deref().filter(|zone| !zone.is_empty()).map(|zone| strings.share(zone)),
-            node: strings.share(endpoint.node_name.as_deref().unwrap_or_default()),
+            zone: zone.map(|zone| {
+                same(zone, before.and_then(|last| last.zone.as_ref())).unwrap_or_else(|| strings.share(zone))
+            }),
+            node: same(node, before.map(|last| &last.node)).unwrap_or_else(|| strings.share(node)),
             pod: match pod_of(endpoint) {
                 "" => strings.share(""),
                 // Unique: sharing it would only make the table large.
-                pod => pod.into(),
+                pod => same(pod, before.map(|last| &last.pod)).unwrap_or_else(|| pod.into()),
             },
             draining,
         });
     }
     endpoints
+}
+
+/// The text of the version before, if it is this one: most of a slice stays as it is when it changes, and this is the
+/// cheapest way to share it.
+fn same(text: &str, before: Option<&Arc<str>>) -> Option<Arc<str>> {
+    before.filter(|before| ***before == *text).cloned()
 }
 
 /// `Some(draining)` for an endpoint that may be used. Absent conditions count as ready, as the API defines them.
