@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, Service, ServicePort, ServiceSpec};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -146,8 +146,26 @@ pub(super) struct WireSlice {
     metadata: Meta,
     #[serde(default)]
     address_type: String,
-    endpoints: Option<Vec<Endpoint>>,
+    endpoints: Option<Vec<WireEndpoint>>,
     ports: Option<Vec<EndpointPort>>,
+}
+
+/// Hints are somebody else's plan; our own decides.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireEndpoint {
+    addresses: Option<Vec<String>>,
+    conditions: Option<EndpointConditions>,
+    node_name: Option<String>,
+    target_ref: Option<WireTarget>,
+    zone: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireTarget {
+    kind: Option<String>,
+    name: Option<String>,
 }
 
 impl Kind for Slices {
@@ -163,13 +181,8 @@ impl Kind for Slices {
     }
 
     fn applied(wire: WireSlice) -> Change {
-        let WireSlice { metadata, address_type, mut endpoints, ports } = wire;
-        for endpoint in endpoints.iter_mut().flatten() {
-            // Zone hints are somebody else's plan; our own decides.
-            endpoint.hints = None;
-            endpoint.deprecated_topology = None;
-            endpoint.hostname = None;
-        }
+        let WireSlice { metadata, address_type, endpoints, ports } = wire;
+        let endpoints = endpoints.map(|endpoints| endpoints.into_iter().map(Endpoint::from).collect());
         Change::Slice(Event::Applied(Box::new(EndpointSlice {
             metadata: metadata.reduce(|key| key == SERVICE_LABEL || is_ours(key)),
             address_type,
@@ -180,6 +193,20 @@ impl Kind for Slices {
 
     fn deleted(key: ObjectKey) -> Change {
         Change::Slice(Event::Deleted(key))
+    }
+}
+
+impl From<WireEndpoint> for Endpoint {
+    fn from(wire: WireEndpoint) -> Self {
+        let target = |WireTarget { kind, name }| ObjectReference { kind, name, ..ObjectReference::default() };
+        Self {
+            addresses: wire.addresses.unwrap_or_default(),
+            conditions: wire.conditions,
+            node_name: wire.node_name,
+            target_ref: wire.target_ref.map(target),
+            zone: wire.zone,
+            ..Self::default()
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Lines {
     /// The next complete line that is not empty.
     pub(super) fn next(&mut self) -> Option<&[u8]> {
         loop {
-            let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
+            let Some(at) = memchr::memchr(b'\n', &self.buffer[self.searched..]) else {
                 self.searched = self.buffer.len();
                 return None;
             };
