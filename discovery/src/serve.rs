@@ -4,10 +4,12 @@
 //! | file | what it is |
 //! |---|---|
 //! | `listener`, `handshake`, `peers`, `drain` | connections: taken, limited, sent away |
-//! | `connection`, `streams`, `gated` | one connection and its streams in one task |
+//! | `connection`, `peer`, `scratch` | one connection, who is at its other end |
+//! | `streams`, `exchange`, `gated` | its streams, in the same task |
 //! | `access` | TLS and tokens |
-//! | `methods` | what can be called |
+//! | `methods`, `bridge`, `upload` | what can be called, here and by tonic |
 //! | `body`, `requests`, `stream`, `client` | an ADS stream: as the transport sees it, its requests, what it does, who asks |
+//! | `bell` | streams learn of snapshots |
 //! | `lrs`, `health` | the other methods |
 //! | `tidy` | memory after many clients came at once |
 //!
@@ -31,28 +33,35 @@ use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
 mod access;
+mod bell;
 mod body;
+mod bridge;
 mod client;
 mod connection;
 mod drain;
+mod exchange;
 mod gated;
 mod handshake;
 mod health;
 mod listener;
 mod lrs;
 mod methods;
+mod peer;
 mod peers;
 mod requests;
+mod scratch;
 mod stream;
 mod streams;
 mod tidy;
+mod upload;
 
 pub use self::access::{Access, AccessError};
-pub use self::connection::Peer;
+use self::bell::Bell;
 pub use self::listener::{Listener, serve};
 pub use self::lrs::Loads;
 use self::lrs::Lrs;
 pub use self::methods::Methods;
+pub use self::peer::Peer;
 use self::tidy::Tidy;
 
 /// Streams that may be open. A node has one; the target is 5 000 nodes.
@@ -61,18 +70,21 @@ const MAX_STREAMS: usize = 10_000;
 const MAX_STREAMS_PER_CONNECTION: u32 = 16;
 /// The largest request. A first request names everything that a client holds.
 const MAX_REQUEST_BYTES: usize = 32 << 20;
+/// Bytes of a stream that are credited to its client together; a small part of its window.
+const CREDIT: usize = 16 << 10;
 /// How often a silent connection is asked whether its client is alive, and how long it has to answer. Half of what
 /// middleboxes commonly allow an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 
-/// Where streams learn of new snapshots. `None`: the first sync is not complete.
+/// The newest snapshot. `None`: the first sync is not complete.
 pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
 
 /// The gRPC service.
 #[derive(Clone, Debug)]
 pub struct Ads {
     snapshots: Snapshots,
+    bell: Bell,
     metrics: Metrics,
     places: Arc<Semaphore>,
     registry: Registry,
@@ -90,6 +102,7 @@ impl Ads {
         let places = Arc::new(Semaphore::new(MAX_STREAMS));
         Self {
             snapshots,
+            bell: Bell::default(),
             metrics,
             places,
             registry,
@@ -102,6 +115,7 @@ impl Ads {
     /// All that is served to clients: ADS, load reports, health. Health says that nothing is served from `draining` on.
     pub async fn into_methods(self, draining: &CancellationToken) -> Methods {
         let health = health::service(self.snapshots.clone(), draining.clone()).await;
+        tokio::spawn(self.bell.clone().follow(self.snapshots.clone()));
         let others = Routes::new(health).add_service(Lrs::new(&self).into_server());
         Methods::new(self, others)
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An ADS stream as the body of an HTTP response: it works when the transport asks it for more.
+//! An ADS stream as the body of an answer: it works when its connection has room for more.
 //!
 //! So there is no task per stream and no queue between it and the transport; what is to be told is made when there is
 //! room to tell it. A client that does not read makes its own stream stand still, and all that waits for it is one response
@@ -11,45 +11,45 @@
 //! whole response; it ends once.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io::Cursor;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use evenkeel_xds::Response;
 use evenkeel_xds::server::{Message, Variant};
-use futures_util::Stream as _;
 use http::HeaderMap;
-use hyper::body::{Body, Bytes, Frame};
+use prost::Message as _;
 use prost::bytes::Buf;
 use prost::bytes::buf::Chain;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_stream::wrappers::WatchStream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
 use super::Ads;
-use super::connection::Peer;
+use super::bell::Subscription;
 use super::gated::Gated;
-use super::requests::{PREFIX, Requests};
+use super::peer::Peer;
+use super::requests::{Next, PREFIX, Requests};
 use super::stream::AdsStream;
 use crate::registry::{Ask, Registration};
-use crate::snapshot::Snapshot;
 
 /// A response with what gRPC has before it.
 pub(super) type Prefixed = Chain<Cursor<[u8; PREFIX]>, Message>;
 
 /// Responses of one variant, until the stream ends.
-pub(super) struct ResponseBody<V, B> {
-    requests: Gated<Requests<V, B>>,
-    snapshots: Gated<WatchStream<Option<Arc<Snapshot>>>>,
+pub(super) struct ResponseBody<V> {
+    requests: Requests,
+    snapshots: Gated<Subscription>,
     asks: Gated<mpsc::Receiver<Ask>>,
-    leave: Gated<Pin<Box<WaitForCancellationFutureOwned>>>,
     state: State<V>,
     waiting: VecDeque<Response>,
     /// Whether the last response may still wait for the client to read.
     writing: bool,
+}
+
+/// What is said next.
+pub(super) enum Piece {
+    Message(Prefixed),
+    /// The last: how it ended.
+    End(HeaderMap),
 }
 
 enum State<V> {
@@ -69,44 +69,53 @@ struct Opening {
 
 // === impl ResponseBody ===
 
-impl<V: Variant, B: Body<Data = Bytes> + Unpin> ResponseBody<V, B> {
-    /// The answer to this body of requests.
-    pub(super) fn new(requests: B, peer: &Peer, ads: &Ads, place: OwnedSemaphorePermit) -> Self {
+impl<V: Variant> ResponseBody<V> {
+    /// The answer to requests that are yet to come.
+    pub(super) fn new(peer: &Peer, ads: &Ads, place: OwnedSemaphorePermit) -> Self {
         // Before the first sync, so that those who wait for it are seen.
         let (entry, asks) = ads.registry.enter(V::NAME, peer.address);
         peer.watch(&entry);
         Self {
-            requests: Gated::new(Requests::new(requests)),
-            snapshots: Gated::new(WatchStream::new(ads.snapshots.clone())),
+            requests: Requests::default(),
+            snapshots: Gated::new(ads.bell.subscribe(&ads.snapshots)),
             asks: Gated::new(asks),
-            leave: Gated::new(Box::pin(peer.leave.clone().cancelled_owned())),
             state: State::New(Box::new(Opening { ads: ads.clone(), entry, place })),
             waiting: VecDeque::new(),
             writing: false,
         }
     }
 
-    /// Deals with what has happened until there is something to tell, or nothing more has happened.
-    fn advance(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.waiting.is_empty() && !matches!(self.state, State::Ending(_) | State::Ended) {
-            if self.leave.poll(context, |leave, context| leave.as_mut().poll(context)).is_ready() {
-                self.end(Status::unavailable("discovery is shutting down"));
-                break;
-            }
+    /// What the client sends.
+    pub(super) fn requests(&mut self) -> &mut Requests {
+        &mut self.requests
+    }
+
+    /// Ends the stream after what is about to be said.
+    pub(super) fn leave(&mut self) {
+        if matches!(self.state, State::New(_) | State::Open(_)) {
+            self.end(Status::unavailable("discovery is shutting down"));
+        }
+    }
+
+    /// The next piece, when the one before has gone; after the last one, never another.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        self.wrote();
+        while self.waiting.is_empty() {
             let progress = match self.state {
                 State::New(_) => self.open(context),
-                _ => self.step(context),
+                State::Open(_) => self.step(context),
+                State::Ending(_) | State::Ended => break,
             };
             if !progress {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(())
+        self.next()
     }
 
     /// Whether anything has happened that the stream cares about.
     fn open(&mut self, context: &mut Context<'_>) -> bool {
-        match self.snapshots.poll(context, |snapshots, context| Pin::new(snapshots).poll_next(context)) {
+        match self.snapshots.poll(context, Subscription::poll_next) {
             Poll::Pending => false,
             Poll::Ready(None) => self.stopped(),
             Poll::Ready(Some(None)) => true,
@@ -125,16 +134,18 @@ impl<V: Variant, B: Body<Data = Bytes> + Unpin> ResponseBody<V, B> {
     /// The same for an open stream. Each source has its turn, so that a client that asks all the time is told as well.
     fn step(&mut self, context: &mut Context<'_>) -> bool {
         let State::Open(stream) = &mut self.state else { return false };
-        let request = self.requests.poll(context, Requests::poll_next);
-        let responses = match request {
-            Poll::Pending => None,
-            Poll::Ready(Some(Ok(request))) => Some(stream.on_request(request)),
-            Poll::Ready(Some(Err(status))) => Some(Err(status)),
-            Poll::Ready(None) => Some(Err(Status::ok(""))),
+        let responses = match self.requests.next() {
+            Ok(Next::Nothing) => None,
+            Ok(Next::Request(message)) => {
+                Some(decoded::<V>(message).and_then(|request| stream.on_request(request)))
+            }
+            Ok(Next::End) => Some(Err(Status::ok(""))),
+            Err(status) => Some(Err(status)),
         };
         let mut progress = responses.is_some();
         match responses.transpose() {
-            Ok(responses) => self.waiting.extend(responses.into_iter().flatten()),
+            // Nothing waits while there is something to do.
+            Ok(responses) => self.waiting = responses.unwrap_or_default().into(),
             Err(status) => {
                 self.end(status);
                 return true;
@@ -145,11 +156,12 @@ impl<V: Variant, B: Body<Data = Bytes> + Unpin> ResponseBody<V, B> {
             ask.into_iter().for_each(|ask| stream.on_ask(ask));
             progress = true;
         }
-        match self.snapshots.poll(context, |snapshots, context| Pin::new(snapshots).poll_next(context)) {
+        match self.snapshots.poll(context, Subscription::poll_next) {
             Poll::Pending => {}
             Poll::Ready(None) => return self.stopped(),
             Poll::Ready(Some(snapshot)) => {
-                self.waiting.extend(snapshot.into_iter().flat_map(|snapshot| stream.on_snapshot(snapshot)));
+                let responses = snapshot.map(|snapshot| stream.on_snapshot(snapshot)).unwrap_or_default();
+                self.waiting.extend(responses);
                 progress = true;
             }
         }
@@ -173,33 +185,24 @@ impl<V: Variant, B: Body<Data = Bytes> + Unpin> ResponseBody<V, B> {
         }
     }
 
-    fn next(&mut self) -> Option<Frame<Prefixed>> {
+    fn next(&mut self) -> Poll<Piece> {
         if let Some(response) = self.waiting.pop_front() {
             if let State::Open(stream) = &self.state {
                 stream.writing();
                 self.writing = true;
             }
-            return Some(Frame::data(prefixed(V::message(response))));
+            return Poll::Ready(Piece::Message(prefixed(V::message(response))));
         }
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Ending(status) => Some(Frame::trailers(trailers(&status))),
-            _ => None,
+            State::Ending(status) => Poll::Ready(Piece::End(trailers(&status))),
+            _ => Poll::Pending,
         }
     }
 }
 
-impl<V: Variant, B: Body<Data = Bytes> + Unpin> Body for ResponseBody<V, B> {
-    type Data = Prefixed;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Prefixed>, Infallible>>> {
-        let this = self.get_mut();
-        this.wrote();
-        this.advance(context).map(|()| this.next().map(Ok))
-    }
+fn decoded<V: Variant>(message: &[u8]) -> Result<V::Request, Status> {
+    V::Request::decode(message)
+        .map_err(|error| Status::invalid_argument(format!("not a request of this method: {error}")))
 }
 
 fn prefixed(message: Message) -> Prefixed {

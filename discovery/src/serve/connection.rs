@@ -1,77 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One HTTP/2 connection, from its first byte to its last.
 //!
-//! hyper is driven here, not by tonic's server, because that one sends GOAWAY to all connections in one instant; a replica
-//! that drains lets go of them one by one ([`super::drain`]).
-//!
 //! A connection and all of its streams are one task: what a stream wants to tell is on its way when the task rests, and
-//! what thousands of connections cost per change is mostly how often each of them is scheduled.
+//! what thousands of connections cost per change is mostly how often each of them is scheduled and how much of its memory
+//! is looked at. So HTTP/2 is nghttp2's (`evenkeel_http2`), which keeps little and has neither tasks nor buffers.
 //!
 //! What must always be true: a connection that is sent away is told by GOAWAY (RFC 9113, 6.8), its streams end with
 //! UNAVAILABLE after their last whole message, and only what then still hangs is cut, after [`GRACE`]. One whose client
-//! does not read for [`PATIENCE`] is cut: what waits for it would pin old resources.
+//! does not read for [`PATIENCE`] is cut: what waits for it would pin old resources. Nothing is read or made for a
+//! client faster than it reads what was made before.
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Extensions, Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use evenkeel_http2::{Session, Settings};
+use hyper::body::Bytes;
+use prost::bytes::Buf as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpConnectInfo;
 
-use super::MAX_STREAMS_PER_CONNECTION;
-use super::gated::{Gated, Quiet};
-use super::methods::{Answer, Methods, refused};
-use super::streams::{NewStreams, Streams};
+use super::exchange::Scene;
+use super::gated::Gated;
+use super::methods::Methods;
+use super::peer::{PATIENCE, Peer};
+use super::streams::Streams;
+use super::{MAX_STREAMS_PER_CONNECTION, scratch};
 use crate::auth::Gate;
 use crate::metrics::TransportMetrics;
-use crate::registry::{Reading, Registration};
 
 /// How long a client may take to open its first stream. gRPC clients connect because they have something to ask.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// How long a connection may take to close after it was sent away. Clients are told at once, so this is for those that hang.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a client may not read what is there for it, and how often that is looked at.
-const PATIENCE: Duration = Duration::from_secs(60);
-const GLANCE: Duration = Duration::from_secs(15);
-/// How often a connection and its streams may wake each other before others have their turn.
-const TURNS: usize = 8;
-/// A token has 1 to 2 kB, of the other headers nobody needs as much.
-const MAX_HEADER_BYTES: u32 = 32 << 10;
-/// Bytes of responses that wait in a connection for its client to read; hyper's own limit is 400 KiB, and there are
-/// thousands of connections.
-const SEND_BUFFER: usize = 64 << 10;
-/// Health is asked by probes, which have no tokens, and tells nothing about endpoints.
-const OPEN_TO_ALL: &str = "/grpc.health.v1.Health/";
+const SETTINGS: Settings = Settings {
+    max_streams: MAX_STREAMS_PER_CONNECTION,
+    // A first request names everything that a client holds: a round trip for each of these.
+    window: 1 << 20,
+    // A token has 1 to 2 kB, of the other headers nobody needs as much.
+    max_header_bytes: 32 << 10,
+};
 
-/// Bytes in both directions; boxed, so that HTTP/2 is compiled once for all kinds of sockets.
+/// Bytes in both directions; boxed, so that connections are compiled once for all kinds of sockets.
 pub(super) type Io = Box<dyn Duplex>;
 
 /// See [`Io`].
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-/// Who is at the other end. In the extensions of every request.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Its address; `None` for a unix socket.
-    pub address: Option<SocketAddr>,
-    /// The user whose token opened the stream; `None` where no tokens are asked for.
-    pub user: Option<Arc<str>>,
-    /// Cancelled when the connection is sent away: its streams then end with UNAVAILABLE.
-    pub leave: CancellationToken,
-    /// Its ADS streams, those that have ended may be among them.
-    streams: Arc<Mutex<Vec<Reading>>>,
-}
 
 /// What all connections share.
 pub(super) struct Shared {
@@ -82,67 +61,29 @@ pub(super) struct Shared {
 
 /// What becomes of a connection.
 enum Event {
-    Ended(hyper::Result<()>),
+    Ended(Result<(), Broken>),
     /// We end it, for this reason.
     Close(&'static str),
 }
 
-/// A connection with its streams.
-struct Connection<C> {
-    http: Gated<Pin<Box<C>>>,
-    streams: Streams,
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Http2(#[from] evenkeel_http2::Error),
 }
 
-// === impl Peer ===
-
-impl Peer {
-    pub(super) fn new(address: Option<SocketAddr>) -> Self {
-        Self { address, user: None, leave: CancellationToken::new(), streams: Arc::default() }
-    }
-
-    /// When the stream that began with this request shall end; never, for a request that came another way.
-    pub fn leave(extensions: &Extensions) -> CancellationToken {
-        extensions.get::<Self>().map(|peer| peer.leave.clone()).unwrap_or_default()
-    }
-
-    /// For those that look at a request's extensions.
-    pub(super) fn introduce(self, extensions: &mut Extensions) {
-        // Where tonic's own `Request::remote_addr` looks.
-        extensions.insert(TcpConnectInfo { local_addr: None, remote_addr: self.address });
-        extensions.insert(self);
-    }
-
-    /// Has an ADS stream of this connection looked after.
-    pub(super) fn watch(&self, entry: &Registration) {
-        let mut streams = self.streams();
-        if streams.len() >= MAX_STREAMS_PER_CONNECTION as usize {
-            // A client may open many, one after the other.
-            streams.retain(|stream| stream.blocked_for().is_some());
-        }
-        streams.push(entry.reading());
-    }
-
-    /// Returns when the client has not read for [`PATIENCE`].
-    async fn does_not_read(&self) {
-        loop {
-            tokio::time::sleep(GLANCE).await;
-            let mut late = false;
-            self.streams().retain(|stream| match stream.blocked_for() {
-                Some(time) => {
-                    late |= time >= PATIENCE;
-                    true
-                }
-                None => false,
-            });
-            if late {
-                return;
-            }
-        }
-    }
-
-    fn streams(&self) -> std::sync::MutexGuard<'_, Vec<Reading>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A connection with its streams.
+struct Connection {
+    io: Io,
+    session: Session,
+    streams: Streams,
+    /// What the socket has not taken yet.
+    rest: Bytes,
+    /// Whether what it has taken may still be in a buffer of TLS.
+    unflushed: bool,
 }
 
 /// Serves a connection until it ends, or until `turn`, when it is sent away.
@@ -152,18 +93,12 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     turn: impl Future<Output = ()> + Send,
 ) {
-    let peer = Peer::new(address);
-    let asked = CancellationToken::new();
-    let service = {
-        let (peer, asked, shared) = (peer.clone(), asked.clone(), shared.clone());
-        service_fn(move |request| {
-            asked.cancel();
-            answer(request, peer.clone(), shared.clone())
-        })
+    let (peer, asked) = (Peer::new(address), CancellationToken::new());
+    let scene = Scene { shared: shared.clone(), peer: peer.clone(), leaving: false };
+    let mut connection = match Connection::new(io, Streams::new(scene, asked.clone())) {
+        Ok(connection) => connection,
+        Err(error) => return told(address, Err(error)),
     };
-    let streams = Streams::default();
-    let http = builder(streams.entry()).serve_connection(TokioIo::new(io), service);
-    let mut connection = Connection::new(http, streams);
     let reasons = async {
         tokio::select! {
             () = silent(asked) => "silent",
@@ -180,8 +115,10 @@ pub(super) async fn serve(
         tracing::warn!(peer = ?address, "given up: it has not read for {} s", PATIENCE.as_secs());
         return;
     }
-    connection.http.touch().as_mut().graceful_shutdown();
     peer.leave.cancel();
+    if let Err(error) = connection.leave() {
+        return told(address, Err(error));
+    }
     let late = async {
         tokio::time::sleep(GRACE).await;
         "hung"
@@ -202,83 +139,120 @@ async fn silent(asked: CancellationToken) {
     }
 }
 
+/// A client that breaks off is its own business.
+fn told(peer: Option<SocketAddr>, ended: Result<(), Broken>) {
+    if let Err(error) = ended {
+        tracing::debug!(?peer, %error, "connection ended");
+    }
+}
+
 // === impl Connection ===
 
-impl<C: Future<Output = hyper::Result<()>>> Connection<C> {
-    fn new(http: C, streams: Streams) -> Self {
-        Self { http: Gated::new(Box::pin(http)), streams }
+impl Connection {
+    fn new(io: Io, streams: Streams) -> Result<Self, Broken> {
+        Ok(Self { io, session: Session::server(&SETTINGS)?, streams, rest: Bytes::new(), unflushed: false })
+    }
+
+    /// Sends the client away; what remains to be said is said while it runs.
+    fn leave(&mut self) -> Result<(), Broken> {
+        self.streams.leave();
+        Ok(self.session.shut_down()?)
     }
 
     /// Runs until the connection ends or there is a reason to end it.
     async fn run(&mut self, reason: impl Future<Output = &'static str>) -> Event {
         let reason = pin!(reason);
         let mut reason = Gated::new(reason);
-        let mut quiet = Quiet::default();
         std::future::poll_fn(|context| {
-            let turn =
-                |(connection, reason): &mut (&mut Self, &mut Gated<Pin<&mut _>>),
-                 context: &mut Context<'_>| { connection.turn(reason, context) };
-            let is_woken = |(connection, reason): &(&mut Self, &mut Gated<_>)| {
-                connection.http.is_woken() || connection.streams.is_woken() || reason.is_woken()
-            };
-            quiet.run(context, TURNS, &mut (&mut *self, &mut reason), turn, is_woken)
+            if let Poll::Ready(ended) = self.poll(context) {
+                return Poll::Ready(Event::Ended(ended));
+            }
+            reason.poll(context, |reason, context| reason.as_mut().poll(context)).map(Event::Close)
         })
         .await
     }
 
-    /// Streams first: what they have to say goes out with the connection's turn.
-    fn turn<F: Future<Output = &'static str>>(
-        &mut self,
-        reason: &mut Gated<Pin<&mut F>>,
-        context: &mut Context<'_>,
-    ) -> Poll<Event> {
-        self.streams.poll(context);
-        if self.http.is_woken() {
-            let ended = self.http.poll(context, |http, context| http.as_mut().poll(context));
-            self.streams.take_new();
-            if let Poll::Ready(ended) = ended {
-                return Poll::Ready(Event::Ended(ended));
+    /// Reads, works and writes until there is nothing to do. Sockets see to it that others have their turn: they are not
+    /// ready for ever (`tokio::task::coop`).
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        // Whatever this was woken for.
+        let mut work = true;
+        let mut readable = true;
+        loop {
+            if readable {
+                match self.poll_read(context)? {
+                    Poll::Ready(0) => return Poll::Ready(Ok(())),
+                    Poll::Ready(_) => {}
+                    Poll::Pending => readable = false,
+                }
             }
-        }
-        reason.poll(context, |reason, context| reason.as_mut().poll(context)).map(Event::Close)
-    }
-}
-
-fn builder(streams: NewStreams) -> http2::Builder<NewStreams> {
-    let mut builder = http2::Builder::new(streams);
-    builder
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .max_header_list_size(MAX_HEADER_BYTES)
-        .max_send_buf_size(SEND_BUFFER)
-        // Nobody reads it.
-        .auto_date_header(false);
-    builder
-}
-
-/// A client that breaks off is its own business.
-fn told(peer: Option<SocketAddr>, ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(?peer, %error, "connection ended");
-    }
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    mut peer: Peer,
-    shared: Arc<Shared>,
-) -> Result<Response<Answer>, Infallible> {
-    if let Some(gate) = &shared.gate
-        && !request.uri().path().starts_with(OPEN_TO_ALL)
-    {
-        match gate.admit(request.headers()).await {
-            Ok(user) => peer.user = Some(user),
-            Err(status) => {
-                tracing::info!(peer = ?peer.address, reason = status.message(), "stream refused");
-                return Ok(refused(status));
+            if work || self.streams.is_touched() {
+                self.streams.work(context, &mut self.session)?;
             }
+            work = false;
+            let written = self.poll_write(context)?;
+            if readable || self.streams.is_touched() {
+                continue;
+            }
+            if written.is_ready() && self.session.is_over() {
+                return Pin::new(&mut self.io).poll_shutdown(context).map_err(Broken::from);
+            }
+            return Poll::Pending;
         }
     }
-    Ok(shared.methods.call(request, peer).await)
+
+    /// Reads once; how many bytes, none at the end.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        scratch::reading(|bytes| {
+            let mut bytes = ReadBuf::new(bytes);
+            ready!(Pin::new(&mut self.io).poll_read(context, &mut bytes))?;
+            self.session.receive(bytes.filled(), &mut self.streams)?;
+            Poll::Ready(Ok(bytes.filled().len()))
+        })
+    }
+
+    /// Ready: all that there was to write has been written.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            while !self.rest.is_empty() {
+                match ready!(Pin::new(&mut self.io).poll_write(context, &self.rest))? {
+                    0 => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+                    count => self.rest.advance(count),
+                }
+                if self.rest.is_empty() {
+                    // It would keep its buffer.
+                    self.rest = Bytes::new();
+                }
+            }
+            if !self.session.wants_to_transmit() || !self.write_some(context)? {
+                break;
+            }
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gathers some frames and writes them; what the socket does not take is the rest. Whether there was anything.
+    fn write_some(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
+        scratch::writing(|bytes| {
+            self.session.transmit(&mut self.streams, bytes)?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            let written = match Pin::new(&mut self.io).poll_write(context, bytes)? {
+                Poll::Ready(count) => count,
+                Poll::Pending => 0,
+            };
+            if let Some(rest @ [_, ..]) = bytes.get(written..) {
+                self.rest = Bytes::copy_from_slice(rest);
+            }
+            Ok(true)
+        })
+    }
 }
 
 #[cfg(test)]

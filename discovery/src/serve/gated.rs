@@ -2,9 +2,8 @@
 //! Futures of one task that are polled only when they have been woken.
 //!
 //! A connection's task waits for many things, and when it is woken it is nearly always because of one. Polling all of them
-//! each time is most of what a change to one endpoint would cost, times thousands of clients. So each gets a waker of its
-//! own ([`Gated`]), which remembers that it was used. [`Quiet`] keeps futures of a task that wake each other from having
-//! the task scheduled again while it runs: it looks at them anyway before it rests.
+//! each time is much of what a change to one endpoint would cost, times thousands of clients. So each gets a waker of its
+//! own, which remembers that it was used.
 //!
 //! What must always be true: a wake is never lost. The mark is set before the task is woken, and taken away before what it
 //! stands for is polled. Each of these futures stays in one task, so that the waker that it was polled with last is good.
@@ -26,20 +25,6 @@ pub(super) struct Gated<T> {
 /// See [`Gated`].
 struct Mark {
     woken: AtomicBool,
-    task: Shared,
-}
-
-/// Runs futures that wake each other.
-pub(super) struct Quiet {
-    gate: Arc<Gate>,
-    waker: Waker,
-    task: Task,
-}
-
-/// Passes wakes on to the task, unless the task runs.
-#[derive(Default)]
-struct Gate {
-    runs: AtomicBool,
     task: Shared,
 }
 
@@ -81,12 +66,6 @@ impl<T> Gated<T> {
     pub(super) fn is_woken(&self) -> bool {
         self.mark.woken.load(SeqCst)
     }
-
-    /// What is polled, for doing something to it; it is polled next time whatever happens.
-    pub(super) fn touch(&mut self) -> &mut T {
-        self.mark.woken.store(true, SeqCst);
-        &mut self.inner
-    }
 }
 
 impl Wake for Mark {
@@ -96,53 +75,6 @@ impl Wake for Mark {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.woken.swap(true, SeqCst) {
-            self.task.wake();
-        }
-    }
-}
-
-// === impl Quiet ===
-
-impl Default for Quiet {
-    fn default() -> Self {
-        let gate = Arc::<Gate>::default();
-        Self { waker: gate.clone().into(), gate, task: Task::default() }
-    }
-}
-
-impl Quiet {
-    /// Runs `turn` until nothing `is_woken` any more, at most `most` times. `state` is what both work on.
-    pub(super) fn run<S, R>(
-        &mut self,
-        context: &mut Context<'_>,
-        most: usize,
-        state: &mut S,
-        mut turn: impl FnMut(&mut S, &mut Context<'_>) -> Poll<R>,
-        is_woken: impl Fn(&S) -> bool,
-    ) -> Poll<R> {
-        self.task.register(context.waker(), &self.gate.task);
-        for _ in 0..most {
-            self.gate.runs.store(true, SeqCst);
-            let done = turn(state, &mut Context::from_waker(&self.waker));
-            // From here on wakes go to the task; those before are seen by looking.
-            self.gate.runs.store(false, SeqCst);
-            if done.is_ready() || !is_woken(state) {
-                return done;
-            }
-        }
-        // Others have to run as well.
-        context.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-impl Wake for Gate {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.runs.load(SeqCst) {
             self.task.wake();
         }
     }
@@ -220,62 +152,20 @@ mod tests {
         assert_eq!(receive(&mut gated, &mut context), (0, None));
     }
 
-    #[test]
-    fn futures_that_wake_each_other_run_in_one_go_and_do_not_wake_the_task() {
-        let task = Arc::new(Counting::default());
-        let waker = Waker::from(task.clone());
-        let mut context = Context::from_waker(&waker);
-        let mut quiet = Quiet::default();
-        let (sender, receiver) = mpsc::channel(1);
-        let mut state = (Gated::new(receiver), Vec::new());
-        let mut unsent = Some(7);
-        let turn = |(gated, got): &mut (Gated<mpsc::Receiver<u8>>, Vec<u8>), context: &mut Context<'_>| {
-            while let Poll::Ready(Some(one)) = gated.poll(context, |inner, context| inner.poll_recv(context))
-            {
-                got.push(one);
-            }
-            // After the receiver has looked.
-            if let Some(one) = unsent.take() {
-                sender.try_send(one).unwrap();
-            }
-            Poll::<()>::Pending
-        };
-        assert!(quiet.run(&mut context, 4, &mut state, turn, |state| state.0.is_woken()).is_pending());
-        assert_eq!((state.1, task.0.load(SeqCst)), (vec![7], 0));
-    }
-
-    #[test]
-    fn a_turn_that_never_rests_gives_way_and_comes_back() {
-        let task = Arc::new(Counting::default());
-        let waker = Waker::from(task.clone());
-        let mut turns = 0;
-        let turn = |turns: &mut usize, _: &mut Context<'_>| {
-            *turns += 1;
-            Poll::<()>::Pending
-        };
-        let ran = Quiet::default().run(&mut Context::from_waker(&waker), 3, &mut turns, turn, |_| true);
-        assert!(ran.is_pending());
-        assert_eq!((turns, task.0.load(SeqCst)), (3, 1));
-    }
-
     #[tokio::test]
     async fn a_wake_from_another_thread_is_never_lost() {
         let (sender, receiver) = mpsc::channel(1);
         let thread =
             std::thread::spawn(move || (0..20_000_u32).for_each(|n| sender.blocking_send(n).unwrap()));
         let mut state = (Gated::new(receiver), 0_u32);
-        let mut quiet = Quiet::default();
         let all = std::future::poll_fn(|context| {
-            let turn = |state: &mut (Gated<mpsc::Receiver<u32>>, u32), context: &mut Context<'_>| {
-                loop {
-                    match state.0.poll(context, |inner, context| inner.poll_recv(context)) {
-                        Poll::Ready(Some(_)) => state.1 += 1,
-                        Poll::Ready(None) => return Poll::Ready(state.1),
-                        Poll::Pending => return Poll::Pending,
-                    }
+            loop {
+                match state.0.poll(context, |inner, context| inner.poll_recv(context)) {
+                    Poll::Ready(Some(_)) => state.1 += 1,
+                    Poll::Ready(None) => return Poll::Ready(state.1),
+                    Poll::Pending => return Poll::Pending,
                 }
-            };
-            quiet.run(context, 4, &mut state, turn, |state| state.0.is_woken())
+            }
         });
         let got = tokio::time::timeout(std::time::Duration::from_secs(30), all).await.expect("no lost wake");
         assert_eq!(got, 20_000);

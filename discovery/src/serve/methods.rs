@@ -5,26 +5,26 @@
 //! tonic would do for ADS as well, but for what it costs per stream: a task, a queue, and buffers that are kept. Deliberately
 //! not here: what the methods do.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use evenkeel_xds::server::{Delta, StateOfTheWorld, Variant};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response};
-use hyper::body::{Body, Bytes, Frame, Incoming};
+use evenkeel_http2::Room;
+use evenkeel_xds::server::{Delta, StateOfTheWorld};
+use http::{HeaderMap, Request};
+use hyper::body::Bytes;
 use prost::bytes::Buf;
 use tonic::Status;
 use tonic::service::Routes;
-use tower::Service as _;
 
-use super::body::{Prefixed, ResponseBody};
-use super::{Ads, Peer};
+use super::Ads;
+use super::body::{Piece, Prefixed, ResponseBody};
+use super::bridge::Bridge;
+use super::peer::Peer;
+use super::requests::Requests;
 
 /// The service's name.
 pub(super) const NAME: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 const SOTW: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// All that is served to clients. Clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -33,17 +33,27 @@ pub struct Methods {
     others: Routes,
 }
 
-/// The body of an answer.
-pub(super) enum Answer {
-    Delta(Box<ResponseBody<Delta, Incoming>>),
-    Sotw(Box<ResponseBody<StateOfTheWorld, Incoming>>),
-    Other(tonic::body::Body),
+/// A method that was called.
+pub(super) enum Call {
+    Delta(Box<ResponseBody<Delta>>),
+    Sotw(Box<ResponseBody<StateOfTheWorld>>),
+    Other(Box<Bridge>),
 }
 
-/// A piece of a body.
+/// What a method says.
+pub(super) enum Said {
+    /// How the answer begins, and whether that is all.
+    Head(Box<http::response::Parts>, bool),
+    Piece(Data),
+    /// The answer ends here, with these trailers.
+    End(HeaderMap),
+    /// It broke off.
+    Broken,
+}
+
+/// A piece of an answer.
 pub(super) enum Data {
-    /// A message of ADS; boxed, because the transport keeps room for the largest piece.
-    Message(Box<Prefixed>),
+    Message(Prefixed),
     Bytes(Bytes),
 }
 
@@ -59,105 +69,101 @@ impl Methods {
         self.ads.tidy.clone().run(evenkeel_heap::give_back).await;
     }
 
-    pub(super) async fn call(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
-        match request.uri().path() {
-            SOTW => self.stream::<StateOfTheWorld>(request, &peer, Answer::Sotw),
-            DELTA => self.stream::<Delta>(request, &peer, Answer::Delta),
-            _ => self.other(request, peer).await,
-        }
-    }
-
-    fn stream<V: Variant>(
-        &self,
-        request: Request<Incoming>,
-        peer: &Peer,
-        answer: impl FnOnce(Box<ResponseBody<V, Incoming>>) -> Answer,
-    ) -> Response<Answer> {
-        let place = match self.ads.place() {
-            Ok(place) => place,
-            Err(status) => return refused(status),
-        };
-        let body = ResponseBody::new(request.into_body(), peer, &self.ads, place);
-        let mut response = Response::new(answer(Box::new(body)));
-        response.headers_mut().insert(CONTENT_TYPE, GRPC);
-        response
-    }
-
-    async fn other(&self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
-        let mut request = request.map(tonic::body::Body::new);
-        peer.introduce(request.extensions_mut());
-        // Routes are always ready.
-        let Ok(response) = self.others.clone().call(request).await;
-        response.map(Answer::Other)
+    /// # Errors
+    /// There is no place for another stream.
+    pub(super) fn call(&self, request: Request<()>, peer: &Peer) -> Result<Call, Status> {
+        Ok(match request.uri().path() {
+            DELTA => Call::Delta(Box::new(ResponseBody::new(peer, &self.ads, self.ads.place()?))),
+            SOTW => Call::Sotw(Box::new(ResponseBody::new(peer, &self.ads, self.ads.place()?))),
+            _ => Call::Other(Box::new(Bridge::new(&self.others, request, peer.clone()))),
+        })
     }
 }
 
-/// Before a stream begins.
-pub(super) fn refused(status: Status) -> Response<Answer> {
-    status.into_http().map(Answer::Other)
-}
+// === impl Call ===
 
-// === impl Answer ===
-
-impl Body for Answer {
-    type Data = Data;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Data>, Status>>> {
-        fn message<E>(polled: Option<Result<Frame<Prefixed>, E>>) -> Option<Result<Frame<Data>, Status>> {
-            // They do not fail: a stream that ends badly says so in trailers.
-            let frame = polled?.ok()?;
-            Some(Ok(frame.map_data(|message| Data::Message(Box::new(message)))))
-        }
-        match self.get_mut() {
-            Self::Delta(body) => Pin::new(body).poll_frame(context).map(message),
-            Self::Sotw(body) => Pin::new(body).poll_frame(context).map(message),
-            Self::Other(body) => {
-                let polled = Pin::new(body).poll_frame(context);
-                polled.map(|frame| Some(frame?.map(|frame| frame.map_data(Data::Bytes))))
-            }
-        }
+impl Call {
+    /// Whether its answer begins as every good answer of gRPC does; otherwise it says so itself.
+    pub(super) fn is_ads(&self) -> bool {
+        !matches!(self, Self::Other(_))
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// The client has sent this.
+    pub(super) fn received(&mut self, bytes: &[u8]) {
         match self {
-            Self::Delta(_) | Self::Sotw(_) => false,
-            Self::Other(body) => body.is_end_stream(),
+            Self::Other(bridge) => bridge.upload().push(bytes),
+            ads => ads.requests().into_iter().for_each(|requests| requests.push(bytes)),
+        }
+    }
+
+    /// The client sends no more.
+    pub(super) fn finished(&mut self) {
+        match self {
+            Self::Other(bridge) => bridge.upload().finish(),
+            ads => ads.requests().into_iter().for_each(Requests::end),
+        }
+    }
+
+    /// The connection is sent away. tonic's methods know by [`Peer::leave`].
+    pub(super) fn leave(&mut self) {
+        match self {
+            Self::Delta(body) => body.leave(),
+            Self::Sotw(body) => body.leave(),
+            Self::Other(_) => {}
+        }
+    }
+
+    /// What is said next, when what was said before has gone; after the end, nothing.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Said> {
+        match self {
+            Self::Delta(body) => body.poll_next(context).map(Said::from),
+            Self::Sotw(body) => body.poll_next(context).map(Said::from),
+            Self::Other(bridge) => bridge.poll_next(context),
+        }
+    }
+
+    /// Bytes that the client may send in place of those that were read.
+    pub(super) fn take_credit(&mut self, context: &Context<'_>) -> usize {
+        match self {
+            Self::Other(bridge) => bridge.upload().take_credit(context),
+            ads => ads.requests().map_or(0, Requests::take_credit),
+        }
+    }
+
+    fn requests(&mut self) -> Option<&mut Requests> {
+        match self {
+            Self::Delta(body) => Some(body.requests()),
+            Self::Sotw(body) => Some(body.requests()),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl From<Piece> for Said {
+    fn from(piece: Piece) -> Self {
+        match piece {
+            Piece::Message(message) => Self::Piece(Data::Message(message)),
+            Piece::End(trailers) => Self::End(trailers),
         }
     }
 }
 
 // === impl Data ===
 
-impl Buf for Data {
-    fn remaining(&self) -> usize {
+impl Data {
+    /// Puts as much there as there is room for; whether that was all.
+    pub(super) fn fill(&mut self, room: &mut Room<'_>) -> bool {
         match self {
-            Self::Message(message) => message.remaining(),
-            Self::Bytes(bytes) => bytes.remaining(),
+            Self::Message(message) => fill(message, room),
+            Self::Bytes(bytes) => fill(bytes, room),
         }
     }
+}
 
-    fn chunk(&self) -> &[u8] {
-        match self {
-            Self::Message(message) => message.chunk(),
-            Self::Bytes(bytes) => bytes.chunk(),
-        }
+fn fill(from: &mut impl Buf, room: &mut Room<'_>) -> bool {
+    while from.has_remaining() && room.left() > 0 {
+        let count = room.put(from.chunk());
+        from.advance(count);
     }
-
-    fn chunks_vectored<'a>(&'a self, out: &mut [std::io::IoSlice<'a>]) -> usize {
-        match self {
-            Self::Message(message) => message.chunks_vectored(out),
-            Self::Bytes(bytes) => bytes.chunks_vectored(out),
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        match self {
-            Self::Message(message) => message.advance(count),
-            Self::Bytes(bytes) => bytes.advance(count),
-        }
-    }
+    !from.has_remaining()
 }

@@ -1,105 +1,100 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The streams of one HTTP/2 connection, run by the connection's own task.
+//! The streams of one connection, run by the connection's own task.
 //!
-//! hyper hands each stream's future to an executor, which elsewhere makes a task of it. Here it stays where it is: what a
-//! stream and its connection do for each other then needs no scheduler. What must always be true: streams end with their
-//! connection. Deliberately not here: the connection, and how many streams it may have.
+//! The transport tells what has come and asks for what is to be sent, and is only answered with bytes; what the streams
+//! are about is done in between ([`Streams::work`]). What must always be true: streams end with their connection.
+//! Deliberately not here: how many streams a connection may have; the transport sees to that.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
-use hyper::rt::Executor;
+use evenkeel_http2::{Error, Read, Room, Session, StreamId};
+use http::Request;
+use tokio_util::sync::CancellationToken;
 
-use super::gated::Gated;
+use super::exchange::{Exchange, Scene};
 
-type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// All open streams.
-#[derive(Default)]
+/// All streams that are open.
 pub(super) struct Streams {
-    open: Vec<Gated<Stream>>,
-    new: NewStreams,
+    open: Vec<Exchange>,
+    scene: Scene,
+    /// Cancelled by the first.
+    asked: CancellationToken,
+    /// Whether there is work.
+    touched: bool,
 }
-
-/// Where hyper puts the streams that clients open.
-#[derive(Clone, Default)]
-pub(super) struct NewStreams(Arc<Mutex<Vec<Stream>>>);
 
 // === impl Streams ===
 
 impl Streams {
-    /// The executor for the connection.
-    pub(super) fn entry(&self) -> NewStreams {
-        self.new.clone()
+    pub(super) fn new(scene: Scene, asked: CancellationToken) -> Self {
+        Self { open: Vec::new(), scene, asked, touched: false }
     }
 
-    /// Takes the streams that were opened since the last time. The connection does that in its turn, so nobody is woken.
-    pub(super) fn take_new(&mut self) {
-        self.open.extend(self.new.lock().drain(..).map(Gated::new));
+    /// Whether the transport has told of anything since the last [`Streams::work`].
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched
     }
 
-    /// Polls the streams that have been woken.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) {
-        self.open.retain_mut(|stream| {
-            stream.poll(context, |stream, context| stream.as_mut().poll(context)).is_pending()
-        });
+    /// Ends all that can be ended, now and from now on. The work is still to be done.
+    pub(super) fn leave(&mut self) {
+        self.scene.leaving = true;
+        self.open.iter_mut().for_each(Exchange::leave);
     }
 
-    /// Whether the next poll does anything.
-    pub(super) fn is_woken(&self) -> bool {
-        self.open.iter().any(Gated::is_woken)
+    /// Does what can be done now.
+    ///
+    /// # Errors
+    /// The connection cannot go on.
+    pub(super) fn work(&mut self, context: &mut Context<'_>, session: &mut Session) -> Result<(), Error> {
+        self.touched = false;
+        let mut any_closed = false;
+        for stream in &mut self.open {
+            if stream.is_closed() {
+                any_closed = true;
+                session.consumed(stream.id(), stream.owed())?;
+            } else {
+                stream.work(context, session, &self.scene)?;
+            }
+        }
+        if any_closed {
+            self.open.retain(|stream| !stream.is_closed());
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, id: StreamId) -> Option<&mut Exchange> {
+        let stream = self.open.iter_mut().find(|stream| stream.id() == id);
+        self.touched |= stream.is_some();
+        stream
     }
 }
 
-// === impl NewStreams ===
-
-impl NewStreams {
-    fn lock(&self) -> MutexGuard<'_, Vec<Stream>> {
-        // A list of futures cannot be half written.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl evenkeel_http2::Streams for Streams {
+    fn opened(&mut self, id: StreamId, request: Request<()>) {
+        self.asked.cancel();
+        self.touched = true;
+        // Most connections have one.
+        self.open.reserve_exact(1);
+        self.open.push(Exchange::new(id, request));
     }
-}
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for NewStreams {
-    fn execute(&self, stream: F) {
-        self.lock().push(Box::pin(stream));
+    fn received(&mut self, id: StreamId, bytes: &[u8]) -> usize {
+        self.stream(id).map_or(bytes.len(), |stream| stream.received(bytes))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use std::task::Poll;
+    fn finished(&mut self, id: StreamId) {
+        self.stream(id).into_iter().for_each(Exchange::finished);
+    }
 
-    use tokio::sync::oneshot;
+    fn closed(&mut self, id: StreamId) {
+        self.stream(id).into_iter().for_each(Exchange::close);
+    }
 
-    use super::*;
-
-    #[tokio::test]
-    async fn streams_run_to_their_ends_side_by_side() {
-        let mut streams = Streams::default();
-        let (first, one) = oneshot::channel::<()>();
-        let (second, two) = oneshot::channel::<()>();
-        streams.entry().execute(async move { drop(one.await) });
-        streams.entry().execute(async move {
-            two.await.ok();
-            first.send(()).ok();
-        });
-        assert!(!streams.is_woken());
-        streams.take_new();
-        assert!(streams.is_woken() && streams.open.len() == 2);
-        std::future::poll_fn(|context| {
-            streams.poll(context);
-            Poll::Ready(())
-        })
-        .await;
-        assert!(!streams.is_woken() && streams.open.len() == 2);
-        second.send(()).unwrap();
-        assert!(streams.is_woken());
-        std::future::poll_fn(|context| {
-            streams.poll(context);
-            if streams.open.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    fn read(&mut self, id: StreamId, room: &mut Room<'_>) -> Read {
+        let Some(stream) = self.open.iter_mut().find(|stream| stream.id() == id) else { return Read::End };
+        let read = stream.read(room);
+        // There is room for the next piece once the last one has gone.
+        self.touched |= stream.is_idle();
+        read
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tier 1: a body without a transport.
 
-use std::convert::Infallible;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
@@ -16,27 +16,11 @@ use super::*;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::serve::Loads;
-
-/// Requests as the transport hands them over. Open until dropped.
-struct Upload(mpsc::UnboundedReceiver<Bytes>);
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
-    }
-}
+use crate::snapshot::Snapshot;
 
 /// A client with its stream.
 struct Client {
-    requests: Option<mpsc::UnboundedSender<Bytes>>,
-    body: ResponseBody<Delta, Upload>,
-    peer: Peer,
+    body: ResponseBody<Delta>,
     registry: Registry,
     snapshots: Option<watch::Sender<Option<Arc<Snapshot>>>>,
 }
@@ -44,21 +28,20 @@ struct Client {
 impl Client {
     fn new(first: Option<Arc<Snapshot>>) -> Self {
         let (snapshots, receiver) = watch::channel(first);
-        let (registry, peer) = (Registry::default(), Peer::new(None));
-        let ads = Ads::new(receiver, Metrics::new(), registry.clone(), Loads::default());
-        let (requests, upload) = mpsc::unbounded_channel();
-        let place = ads.place().unwrap();
-        let body = ResponseBody::new(Upload(upload), &peer, &ads, place);
-        Self { requests: Some(requests), body, peer, registry, snapshots: Some(snapshots) }
+        let registry = Registry::default();
+        let ads = Ads::new(receiver.clone(), Metrics::new(), registry.clone(), Loads::default());
+        tokio::spawn(ads.bell.clone().follow(receiver));
+        let body = ResponseBody::new(&Peer::new(None), &ads, ads.place().unwrap());
+        Self { body, registry, snapshots: Some(snapshots) }
     }
 
-    fn send(&self, request: &DeltaDiscoveryRequest) {
+    fn send(&mut self, request: &DeltaDiscoveryRequest) {
         let message = request.encode_to_vec();
         let framed = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
-        self.requests.as_ref().unwrap().send(framed.into()).unwrap();
+        self.body.requests().push(&framed);
     }
 
-    fn ask(&self, type_url: &str, names: &[&str]) {
+    fn ask(&mut self, type_url: &str, names: &[&str]) {
         let names = names.iter().map(ToString::to_string).collect();
         self.send(&DeltaDiscoveryRequest {
             node: Some(Node { id: "n".into(), ..Node::default() }),
@@ -68,13 +51,12 @@ impl Client {
         });
     }
 
-    async fn frame(&mut self) -> Option<Frame<Prefixed>> {
-        let frame = std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
-        frame.map(|frame| frame.unwrap())
+    async fn piece(&mut self) -> Piece {
+        std::future::poll_fn(|context| self.body.poll_next(context)).await
     }
 
     async fn response(&mut self) -> DeltaDiscoveryResponse {
-        let data = self.frame().await.expect("a frame").into_data().expect("data");
+        let Piece::Message(data) = self.piece().await else { panic!("the end") };
         let mut bytes = Vec::new();
         bytes.put(data);
         let (prefix, message) = bytes.split_at(PREFIX);
@@ -85,8 +67,8 @@ impl Client {
 
     /// The status at the end, code and text.
     async fn end(&mut self) -> (String, String) {
-        let trailers = self.frame().await.expect("a frame").into_trailers().expect("trailers");
-        assert!(self.frame().await.is_none(), "it ends once");
+        let Piece::End(trailers) = self.piece().await else { panic!("a message") };
+        self.nothing().await;
         assert!(self.registry.clients().is_empty(), "nothing of the stream is left");
         let text = |key| trailers.get(key).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
         (text("grpc-status"), text("grpc-message"))
@@ -95,7 +77,7 @@ impl Client {
     /// Polls once; nothing is ready.
     async fn nothing(&mut self) {
         std::future::poll_fn(|context| {
-            assert!(Pin::new(&mut self.body).poll_frame(context).is_pending());
+            assert!(self.body.poll_next(context).is_pending());
             Poll::Ready(())
         })
         .await;
@@ -119,7 +101,7 @@ async fn a_stream_that_is_sent_away_ends_after_its_last_whole_response() {
     client.ask(SERVICE, &[]);
     client.ask(CLUSTER_LOAD_ASSIGNMENT, &["there-is-none"]);
     assert_eq!(client.response().await.type_url, SERVICE);
-    client.peer.leave.cancel();
+    client.body.leave();
     let (code, text) = client.end().await;
     assert_eq!((&*code, text.contains("shutting")), ("14", true), "{text}");
 }
@@ -129,10 +111,10 @@ async fn a_client_that_closes_its_side_and_one_that_talks_nonsense_are_told_the_
     let mut client = Client::new(Some(Arc::default()));
     client.ask(CLUSTER_LOAD_ASSIGNMENT, &["there-is-none"]);
     assert_eq!(client.response().await.removed_resources, ["there-is-none"]);
-    client.requests = None;
+    client.body.requests().end();
     assert_eq!(client.end().await.0, "0");
     let mut client = Client::new(Some(Arc::default()));
-    client.requests.as_ref().unwrap().send(vec![0, 0, 0, 0, 1, 0xff].into()).unwrap();
+    client.body.requests().push(&[0, 0, 0, 0, 1, 0xff]);
     assert_eq!(client.end().await.0, "3");
     let mut client = Client::new(Some(Arc::default()));
     client.send(&DeltaDiscoveryRequest::default());
