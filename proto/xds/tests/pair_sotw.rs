@@ -210,6 +210,8 @@ impl Pair {
         if lane == 0 {
             state.applied.retain(|name, _| there.contains(name));
             state.rejected.retain(|name| there.contains(name));
+            // A cluster that is gone waits for nothing.
+            self.warming.retain(|name| there.contains(name));
         }
         state.nonce = response.nonce;
         let error = (!bad.is_empty()).then(|| Status { message: bad.join(","), ..Status::default() });
