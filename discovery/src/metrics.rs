@@ -6,10 +6,8 @@
 
 use std::sync::Arc;
 
-use evenkeel_xds::type_url;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -21,9 +19,11 @@ use crate::registry::Registry;
 use crate::serve::Loads;
 
 mod transport;
+mod types;
 mod watched;
 
 pub use self::transport::TransportMetrics;
+pub use self::types::{PerType, TypeCounters};
 use self::watched::Watched;
 
 /// All metrics and the registry that prints them.
@@ -41,50 +41,17 @@ pub struct Metrics {
     pub publish_seconds: Histogram,
     /// ADS streams open now.
     pub streams: Gauge,
-    types: Arc<[TypeCounters]>,
+    /// What ADS streams are asked and tell.
+    pub types: PerType,
     /// Connections, TLS and tokens.
     pub transport: TransportMetrics,
 }
-
-/// Types by URL and what they are called here. The last stands for all others.
-const TYPES: [(&str, &str); 6] = [
-    (type_url::SERVICE, "service"),
-    (type_url::CLUSTER, "cluster"),
-    (type_url::CLUSTER_LOAD_ASSIGNMENT, "endpoints"),
-    (type_url::LISTENER, "listener"),
-    (type_url::ROUTE_CONFIGURATION, "route"),
-    ("", "other"),
-];
 
 /// A label with a kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabel {
     /// The kind.
     pub kind: &'static str,
-}
-
-/// What is counted of ADS streams for one type of resources. Found once per type: streams count with every message.
-#[derive(Debug)]
-pub struct TypeCounters {
-    type_url: &'static str,
-    /// Short name of the type; `other` for types that are not served.
-    pub resource: &'static str,
-    /// Requests read.
-    pub requests: Counter,
-    /// Responses written.
-    pub responses: Counter,
-    /// Resources in those responses.
-    pub resources: Counter,
-    /// Removals in those responses.
-    pub removals: Counter,
-    /// Requests that rejected something.
-    pub rejections: Counter,
-}
-
-/// A label with a resource type.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TypeLabel {
-    resource: &'static str,
 }
 
 // === impl Metrics ===
@@ -112,7 +79,7 @@ impl Metrics {
             // 0.1 ms to 3.3 s: the target is that a change is published within milliseconds.
             publish_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
             streams: Gauge::default(),
-            types: Arc::default(),
+            types: PerType::default(),
             transport: TransportMetrics::default(),
         };
         let mut registry = MetricRegistry::with_prefix("evenkeel_discovery");
@@ -127,7 +94,7 @@ impl Metrics {
             metrics.publish_seconds.clone(),
         );
         registry.register("streams", "ADS streams open now", metrics.streams.clone());
-        metrics.types = TypeCounters::register(&mut registry);
+        metrics.types = PerType::register(&mut registry);
         metrics.transport.register(&mut registry);
         registry.register_collector(Box::new(metrics.link.clone()));
         metrics.registry = Arc::new(registry);
@@ -150,15 +117,6 @@ impl Metrics {
         }
     }
 
-    /// What is counted of a type's messages.
-    ///
-    /// # Panics
-    /// Never: there is one for types that are not known.
-    pub fn of_type(&self, type_url: &str) -> &TypeCounters {
-        let known = self.types.iter().find(|counters| counters.type_url == type_url);
-        known.unwrap_or_else(|| &self.types[TYPES.len() - 1])
-    }
-
     /// Everything as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -167,33 +125,6 @@ impl Metrics {
             // Writing to a String cannot fail; a collector that fails is a programming error worth seeing.
             Err(error) => format!("# error: {error}\n"),
         }
-    }
-}
-
-// === impl TypeCounters ===
-
-impl TypeCounters {
-    fn register(registry: &mut MetricRegistry) -> Arc<[Self]> {
-        let mut family = |name: &str, help: &str| {
-            let family = Family::<TypeLabel, Counter>::default();
-            registry.register(name, help, family.clone());
-            move |resource| family.get_or_create_owned(&TypeLabel { resource })
-        };
-        let requests = family("requests", "Requests read from ADS streams");
-        let responses = family("responses", "Responses written to ADS streams");
-        let resources = family("resources_sent", "Resources in responses");
-        let removals = family("removals_sent", "Removed names in responses");
-        let rejections = family("rejections", "Requests that rejected resources");
-        let of = |(type_url, resource)| Self {
-            type_url,
-            resource,
-            requests: requests(resource),
-            responses: responses(resource),
-            resources: resources(resource),
-            removals: removals(resource),
-            rejections: rejections(resource),
-        };
-        TYPES.into_iter().map(of).collect()
     }
 }
 

@@ -4,14 +4,16 @@
 //! A snapshot shares everything that has not changed with the one before it, including resources that have been encoded
 //! already: a change to one Service costs what that Service has, however many there are, and encodes that Service only.
 //! A resource is encoded when the first client that sees it asks, then shared. Snapshots remember what the last
-//! revisions changed, so that a stream that is up to date looks at those names only.
+//! revisions changed, so that a stream that is up to date looks at those names only; what is different about them is found
+//! once for each zone.
 //!
 //! Deliberately not here: who is connected, and what they hold (`evenkeel-xds`).
 
 mod changed;
 mod client;
-mod hot;
+mod news;
 mod published;
+mod zone;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -21,10 +23,11 @@ use imbl::OrdMap;
 
 pub use self::changed::Names;
 pub use self::client::ClientView;
+pub use self::news::News;
 
 use self::changed::Changed;
-use self::hot::Hot;
 use self::published::{Cluster, Published};
+use self::zone::ZoneViews;
 use crate::source::ObjectKey;
 use crate::translate;
 use crate::view::{PortView, ServiceView, Zones};
@@ -46,7 +49,7 @@ pub struct Snapshot {
     gateway: Arc<OnceLock<EncodedResource>>,
     /// Newest last; each revision's changed names.
     recent: VecDeque<Arc<Changed>>,
-    hot: Hot,
+    zone_views: ZoneViews,
 }
 
 // === impl Snapshot ===
@@ -70,6 +73,11 @@ impl Snapshot {
     /// The zone of a Node; `None`: it is not known, or has none.
     pub fn zone_of_node(&self, node: &str) -> Option<&Arc<str>> {
         self.zones.get(node)
+    }
+
+    /// Whether all Nodes are in the zones in which they are in `other`. It may say no although they are.
+    pub fn has_zones_of(&self, other: &Self) -> bool {
+        self.zones.ptr_eq(&other.zones)
     }
 
     /// Names of all Services and their `Service` resources, in order.
@@ -136,7 +144,7 @@ impl Snapshot {
             zones: zones.clone(),
             gateway,
             recent,
-            hot: Hot::default(),
+            zone_views: ZoneViews::default(),
         })
     }
 

@@ -17,7 +17,6 @@ use std::task::{Context, Poll};
 use evenkeel_xds::Response;
 use evenkeel_xds::server::{Message, Variant};
 use http::HeaderMap;
-use prost::Message as _;
 use prost::bytes::Buf;
 use prost::bytes::buf::Chain;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -124,7 +123,7 @@ impl<V: Variant> ResponseBody<V> {
                     return true;
                 };
                 let Opening { ads: Ads { metrics, names, tidy, .. }, entry, place } = *opening;
-                let stream = AdsStream::new(snapshot, entry, metrics, (&names, &tidy), place);
+                let stream = AdsStream::new(snapshot, entry, &metrics, (&names, &tidy), place);
                 self.state = State::Open(Box::new(stream));
                 true
             }
@@ -134,22 +133,19 @@ impl<V: Variant> ResponseBody<V> {
     /// The same for an open stream. Each source has its turn, so that a client that asks all the time is told as well.
     fn step(&mut self, context: &mut Context<'_>) -> bool {
         let State::Open(stream) = &mut self.state else { return false };
-        let responses = match self.requests.next() {
-            Ok(Next::Nothing) => None,
+        let mut progress = false;
+        let taken = match self.requests.next() {
+            Ok(Next::Nothing) => Ok(()),
             Ok(Next::Request(message)) => {
-                Some(decoded::<V>(message).and_then(|request| stream.on_request(request)))
+                progress = true;
+                stream.on_request(message, &mut self.waiting)
             }
-            Ok(Next::End) => Some(Err(Status::ok(""))),
-            Err(status) => Some(Err(status)),
+            Ok(Next::End) => Err(Status::ok("")),
+            Err(status) => Err(status),
         };
-        let mut progress = responses.is_some();
-        match responses.transpose() {
-            // Nothing waits while there is something to do.
-            Ok(responses) => self.waiting = responses.unwrap_or_default().into(),
-            Err(status) => {
-                self.end(status);
-                return true;
-            }
+        if let Err(status) = taken {
+            self.end(status);
+            return true;
         }
         if let Poll::Ready(ask) = self.asks.poll(context, |asks, context| asks.poll_recv(context)) {
             // The registry holds the other end for as long as the stream's entry exists, so there is one.
@@ -160,8 +156,7 @@ impl<V: Variant> ResponseBody<V> {
             Poll::Pending => {}
             Poll::Ready(None) => return self.stopped(),
             Poll::Ready(Some(snapshot)) => {
-                let responses = snapshot.map(|snapshot| stream.on_snapshot(snapshot)).unwrap_or_default();
-                self.waiting.extend(responses);
+                snapshot.into_iter().for_each(|snapshot| stream.on_snapshot(snapshot, &mut self.waiting));
                 progress = true;
             }
         }
@@ -198,11 +193,6 @@ impl<V: Variant> ResponseBody<V> {
             _ => Poll::Pending,
         }
     }
-}
-
-fn decoded<V: Variant>(message: &[u8]) -> Result<V::Request, Status> {
-    V::Request::decode(message)
-        .map_err(|error| Status::invalid_argument(format!("not a request of this method: {error}")))
 }
 
 fn prefixed(message: Message) -> Prefixed {

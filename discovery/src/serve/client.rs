@@ -46,6 +46,14 @@ impl Client {
         (Self { id: cut(&node.id), zone: cut(zone), node: cut(on), gateway }, error)
     }
 
+    /// The snapshot as it is for this client, which has seen `old`. A Node's zone seldom changes, and others' never.
+    pub(super) fn view_after(&self, old: &ClientView, snapshot: Arc<Snapshot>) -> ClientView {
+        match self.zone.is_empty() && !snapshot.has_zones_of(old.snapshot()) {
+            true => self.view(snapshot),
+            false => old.on(snapshot),
+        }
+    }
+
     /// The snapshot as it is for this client. A Node's zone may become known, or change, with any snapshot.
     pub(super) fn view(&self, snapshot: Arc<Snapshot>) -> ClientView {
         let zone = match &*self.zone {

@@ -10,12 +10,13 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use evenkeel_xds::server::{NamePool, Session, Variant};
 use evenkeel_xds::{Limits, Response};
 use prometheus_client::metrics::gauge::Gauge;
+use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 use super::client::{self, Client};
 use super::tidy::Tidy;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PerType};
 use crate::registry::{Ask, Registration};
 use crate::snapshot::{ClientView, Snapshot};
 
@@ -29,15 +30,21 @@ const MANY: usize = 32;
 pub(super) struct AdsStream<V> {
     session: Session<ClientView, V>,
     entry: Registration,
-    metrics: Metrics,
+    types: PerType,
     client: Client,
     met: bool,
-    revision: u64,
     /// Resources that it was sent since it was in sync with [`MANY`].
     sent: usize,
     tidy: Tidy,
     _open: Open,
     _place: OwnedSemaphorePermit,
+}
+
+/// Counts responses on their way.
+struct Counted<'a, E> {
+    types: &'a PerType,
+    sent: &'a mut usize,
+    out: &'a mut E,
 }
 
 /// Counts an open stream until it is dropped, however it ends.
@@ -50,12 +57,11 @@ impl<V: Variant> AdsStream<V> {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         entry: Registration,
-        metrics: Metrics,
+        metrics: &Metrics,
         (names, tidy): (&NamePool, &Tidy),
         place: OwnedSemaphorePermit,
     ) -> Self {
         let limits = Limits { response_bytes: RESPONSE_BYTES, ..Limits::default() };
-        let revision = snapshot.revision();
         let session = Session::new(limits, ClientView::new(snapshot, "".into(), None)).sharing(names);
         let open = Open::new(metrics.streams.clone());
         let client = Client::default();
@@ -63,10 +69,9 @@ impl<V: Variant> AdsStream<V> {
         Self {
             session,
             entry,
-            metrics,
+            types: metrics.types.clone(),
             client,
             met: false,
-            revision,
             sent: 0,
             tidy,
             _open: open,
@@ -74,9 +79,30 @@ impl<V: Variant> AdsStream<V> {
         }
     }
 
+    /// Takes an encoded request, and puts into `out` what to tell.
+    ///
     /// # Errors
-    /// What the client is to be told at the end: it has asked for too much.
-    pub(super) fn on_request(&mut self, request: V::Request) -> Result<Vec<Response>, Status> {
+    /// What the client is to be told at the end: this is no request, or it has asked for too much.
+    pub(super) fn on_request(
+        &mut self,
+        message: &[u8],
+        out: &mut impl Extend<Response>,
+    ) -> Result<(), Status> {
+        let mut counted = Counted { types: &self.types, sent: &mut self.sent, out };
+        match self.session.take_acknowledgement(message, &mut counted) {
+            Some(type_url) => _ = self.types.of(type_url).requests.inc(),
+            None => self.on_decoded(decode(message)?, out)?,
+        }
+        let in_sync = self.session.in_sync();
+        self.entry.heard(in_sync, self.session.rejected());
+        if in_sync && self.sent >= MANY {
+            self.sent = 0;
+            self.tidy.after_sync();
+        }
+        Ok(())
+    }
+
+    fn on_decoded(&mut self, request: V::Request, out: &mut impl Extend<Response>) -> Result<(), Status> {
         let head = V::head(&request);
         if let Some(node) = head.node.filter(|_| !self.met) {
             self.met = true;
@@ -86,7 +112,7 @@ impl<V: Variant> AdsStream<V> {
                 tracing::warn!(client = &*self.client.id, "{error}");
             }
         }
-        let counters = self.metrics.of_type(head.type_url);
+        let counters = self.types.of(head.type_url);
         counters.requests.inc();
         if let Some(error) = head.error {
             counters.rejections.inc();
@@ -95,20 +121,14 @@ impl<V: Variant> AdsStream<V> {
             let (resource, reason) = (counters.resource, client::cut(&error.message));
             tracing::warn!(client, stream, resource, reason = &*reason, "rejected");
         }
-        let responses = self.session.on_request(request).map_err(|error| {
+        let mut counted = Counted { types: &self.types, sent: &mut self.sent, out };
+        self.session.take_request(request, &mut counted).map_err(|error| {
             tracing::warn!(client = &*self.client.id, stream = self.entry.stream(), %error, "stream refused");
             match error.is_exhaustion() {
                 true => Status::resource_exhausted(error.to_string()),
                 false => Status::invalid_argument(error.to_string()),
             }
-        })?;
-        let in_sync = self.session.in_sync();
-        self.entry.heard(in_sync, self.session.rejections().count());
-        if in_sync && self.sent >= MANY {
-            self.sent = 0;
-            self.tidy.after_sync();
-        }
-        Ok(self.counted(responses))
+        })
     }
 
     /// Nothing is subscribed to before the first request, so there is nothing to tell of another zone's view.
@@ -122,17 +142,18 @@ impl<V: Variant> AdsStream<V> {
         self.session.on_update(&view);
     }
 
-    pub(super) fn on_snapshot(&mut self, snapshot: Arc<Snapshot>) -> Vec<Response> {
-        let changes = snapshot.changed_since(self.revision);
-        self.revision = snapshot.revision();
-        let view = self.client.view(snapshot);
-        let responses = match changes.filter(|_| view.zone() == self.session.view().zone()) {
-            Some(changes) => self.session.on_changes(&*changes, &view),
+    /// Goes over to a snapshot, and puts into `out` what to tell of it.
+    pub(super) fn on_snapshot(&mut self, snapshot: Arc<Snapshot>, out: &mut impl Extend<Response>) {
+        let old = self.session.view();
+        let view = self.client.view_after(old, snapshot);
+        let news = view.since(old);
+        let mut counted = Counted { types: &self.types, sent: &mut self.sent, out };
+        match news {
+            Some(news) => self.session.take_changes(&*news, view, &mut counted),
             // Too much has changed to name it, or the client has: its Node is in another zone.
-            None => self.session.on_update(&view),
-        };
-        self.entry.stands(self.session.in_sync(), self.session.rejections().count());
-        self.counted(responses)
+            None => self.session.take_view(view, &mut counted),
+        }
+        self.entry.stands(self.session.in_sync(), self.session.rejected());
     }
 
     /// Somebody wants to know what the client wants, holds and rejects.
@@ -149,22 +170,28 @@ impl<V: Variant> AdsStream<V> {
     pub(super) fn wrote(&self) {
         self.entry.wrote();
     }
+}
 
-    fn counted(&mut self, responses: Vec<Response>) -> Vec<Response> {
-        for response in &responses {
-            self.sent += response.resources.len();
-            let counters = self.metrics.of_type(&response.type_url);
-            counters.responses.inc();
-            counters.resources.inc_by(response.resources.len() as u64);
-            counters.removals.inc_by(response.removed.len() as u64);
-        }
-        responses
-    }
+fn decode<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
+    M::decode(message)
+        .map_err(|error| Status::invalid_argument(format!("not a request of this method: {error}")))
 }
 
 impl<V> Drop for AdsStream<V> {
     fn drop(&mut self) {
         tracing::debug!(client = &*self.client.id, stream = self.entry.stream(), "stream ended");
+    }
+}
+
+// === impl Counted ===
+
+impl<E: Extend<Response>> Extend<Response> for Counted<'_, E> {
+    fn extend<I: IntoIterator<Item = Response>>(&mut self, responses: I) {
+        let Self { types, sent, out } = self;
+        out.extend(responses.into_iter().inspect(|response| {
+            **sent += response.resources.len();
+            types.of(&response.type_url).told(response);
+        }));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
-use evenkeel_xds::{Changes, type_url};
+use evenkeel_xds::type_url;
 
 use super::published::{Cluster, Published};
 use crate::translate::GATEWAY;
@@ -97,10 +97,9 @@ impl Names {
             routes,
         }
     }
-}
 
-impl Changes for Names {
-    fn names(&self, type_url: &str) -> &[Arc<str>] {
+    /// The names of a type.
+    pub(super) fn of_type(&self, type_url: &str) -> &[Arc<str>] {
         match type_url {
             type_url::SERVICE => &self.services,
             type_url::CLUSTER_LOAD_ASSIGNMENT => &self.endpoints,

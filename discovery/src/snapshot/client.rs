@@ -10,15 +10,16 @@ use std::sync::Arc;
 
 use evenkeel_xds::{EncodedResource, ResourceSource, type_url};
 
-use super::Snapshot;
 use super::published::Front;
+use super::zone::ZoneView;
+use super::{News, Snapshot};
 use crate::translate::GATEWAY;
 
 /// A snapshot as clients in one zone see it.
 #[derive(Clone, Debug)]
 pub struct ClientView {
-    snapshot: Arc<Snapshot>,
-    zone: Arc<str>,
+    /// Shared by all clients in the zone.
+    seen: Arc<ZoneView>,
     gateway: Option<EncodedResource>,
 }
 
@@ -28,49 +29,59 @@ impl ClientView {
     /// The snapshot as clients in `zone` (empty: unknown) see it. `gateway` is the listener that the client has asked
     /// for ([`crate::translate::gateway_of`]).
     pub fn new(snapshot: Arc<Snapshot>, zone: Arc<str>, gateway: Option<EncodedResource>) -> Self {
-        Self { snapshot, zone, gateway }
+        Self { seen: ZoneView::of(snapshot, &zone), gateway }
+    }
+
+    /// Another snapshot as the same client sees it, in the same zone.
+    #[must_use]
+    pub fn on(&self, snapshot: Arc<Snapshot>) -> Self {
+        Self { seen: ZoneView::of(snapshot, &self.seen.zone), gateway: self.gateway.clone() }
+    }
+
+    /// What is different for clients that have seen `old`. `None`: too much to name it, or they have changed their zone.
+    pub fn since(&self, old: &Self) -> Option<Arc<News>> {
+        self.seen.since(&old.seen)
     }
 
     /// The snapshot behind the view.
     pub fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
+        &self.seen.snapshot
     }
 
     /// The zone that the client is in; empty: unknown.
     pub fn zone(&self) -> &Arc<str> {
-        &self.zone
+        &self.seen.zone
     }
 
     fn front(&self, name: &str) -> Option<&Front> {
-        self.snapshot.clusters.get(name)?.front.as_deref()
+        self.seen.snapshot.clusters.get(name)?.front.as_deref()
     }
 }
 
 impl ResourceSource for ClientView {
     fn get(&self, type_url: &str, name: &str) -> Option<EncodedResource> {
+        let ZoneView { snapshot, zone, .. } = &*self.seen;
         match type_url {
-            type_url::SERVICE => Some(self.snapshot.services.get(name)?.resource.clone()),
-            type_url::CLUSTER_LOAD_ASSIGNMENT => {
-                let (snapshot, zone) = (&self.snapshot, &self.zone);
-                snapshot.hot.get(name, zone, || Some(snapshot.clusters.get(name)?.endpoints(zone)))
-            }
+            type_url::SERVICE => Some(snapshot.services.get(name)?.resource.clone()),
+            type_url::CLUSTER_LOAD_ASSIGNMENT => Some(snapshot.clusters.get(name)?.endpoints(zone)),
             type_url::CLUSTER => Some(self.front(name)?.cluster().clone()),
             type_url::LISTENER if name == GATEWAY => self.gateway.clone(),
             type_url::LISTENER => Some(self.front(name)?.listener().clone()),
-            type_url::ROUTE_CONFIGURATION if name == GATEWAY => Some(self.snapshot.gateway_routes()),
+            type_url::ROUTE_CONFIGURATION if name == GATEWAY => Some(snapshot.gateway_routes()),
             type_url::ROUTE_CONFIGURATION => Some(self.front(name)?.route().clone()),
             _ => None,
         }
     }
 
     fn for_each(&self, type_url: &str, visit: &mut dyn FnMut(&EncodedResource)) {
-        let clusters = self.snapshot.clusters.values();
+        let ZoneView { snapshot, zone, .. } = &*self.seen;
+        let clusters = snapshot.clusters.values();
         match type_url {
             type_url::SERVICE => {
-                self.snapshot.services.values().for_each(|published| visit(&published.resource));
+                snapshot.services.values().for_each(|published| visit(&published.resource));
             }
             type_url::CLUSTER_LOAD_ASSIGNMENT => {
-                clusters.for_each(|cluster| visit(&cluster.endpoints(&self.zone)));
+                clusters.for_each(|cluster| visit(&cluster.endpoints(zone)));
             }
             type_url::CLUSTER => {
                 clusters

@@ -2,6 +2,7 @@
 //! Revisions and sharing. Tier 1: pure.
 
 use evenkeel_proto::discovery::{Application, Balance, Strategy, ZonePolicy};
+use evenkeel_xds::server::{Changes as _, Difference};
 use evenkeel_xds::{ClusterName, Protocol, ResourceSource, type_url};
 
 use super::*;
@@ -120,6 +121,45 @@ fn a_stream_that_is_far_behind_is_told_to_look_at_everything() {
 }
 
 #[test]
+fn what_a_zone_is_told_of_a_change_is_what_a_look_at_both_snapshots_says() {
+    let all = Names {
+        services: names(&["demo/web", "demo/api"]),
+        endpoints: names(&[A, B]),
+        frontends: names(&[A, B]),
+        routes: names(&[A, B, translate::GATEWAY]),
+    };
+    let steps: [&[u8]; 5] = [&[1], &[1, 2], &[1, 2], &[], &[3]];
+    let mut snapshots = vec![Arc::new(Snapshot::default())];
+    for (round, step) in steps.into_iter().enumerate() {
+        let last = snapshots.last().unwrap();
+        // A Service that is there every other time.
+        let (key, api) = service("api", &[9], ZonePolicy::Prefer);
+        let updates = [service("web", step, ZonePolicy::Prefer), (key, api.filter(|_| round % 2 == 0))];
+        snapshots.push(Arc::new(last.with(updates, &Zones::new()).unwrap()));
+    }
+    let mut told = 0;
+    for (zone, (from, to)) in ["", "zone-a", "zone-b"].into_iter().flat_map(|zone| {
+        let pairs = (0..snapshots.len()).flat_map(|to| (0..=to).map(move |from| (from, to)));
+        pairs.map(move |pair| (zone, pair))
+    }) {
+        let old = ClientView::new(snapshots[from].clone(), zone.into(), None);
+        let new = old.on(snapshots[to].clone());
+        let news = new.since(&old).unwrap();
+        for url in type_url::SERVING_ORDER {
+            for (place, name) in news.names(url).iter().enumerate() {
+                let looked = Difference::between(old.get(url, name).as_ref(), new.get(url, name));
+                assert_eq!(news.difference(url, place, &old, &new), looked);
+                assert_eq!(news.difference(url, place, &old, &new), looked, "asked again");
+                told += usize::from(looked.is_some());
+            }
+            let silent = all.of_type(url).iter().filter(|name| !news.names(url).contains(name));
+            silent.for_each(|name| assert_eq!(old.get(url, name), new.get(url, name), "{name}"));
+        }
+    }
+    assert!(told > 100, "{told}");
+}
+
+#[test]
 fn names_that_are_not_served_are_absent_not_errors() {
     let snapshot = Arc::new(
         Snapshot::default().with([service("web", &[1], ZonePolicy::Prefer)], &Zones::new()).unwrap(),
@@ -149,7 +189,7 @@ impl Snapshot {
             zones: self.zones.clone(),
             gateway: self.gateway.clone(),
             recent: self.recent.clone(),
-            hot: Hot::default(),
+            zone_views: ZoneViews::default(),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! listeners.
 //! Deliberately not here: what the types contain.
 
+use std::sync::{Arc, LazyLock};
+
 /// The project's own `Service`: addresses, ports and balancing of one Kubernetes Service.
 pub const SERVICE: &str = "type.googleapis.com/evenkeel.discovery.v1.Service";
 
@@ -31,6 +33,12 @@ pub fn rank(type_url: &str) -> usize {
     SERVING_ORDER.iter().position(|known| *known == type_url).unwrap_or(SERVING_ORDER.len())
 }
 
+/// The text as an `Arc`: the types that are served have one copy each, whoever asks for them.
+pub(crate) fn shared(type_url: &str) -> Arc<str> {
+    static SERVED: LazyLock<[Arc<str>; SERVING_ORDER.len()]> = LazyLock::new(|| SERVING_ORDER.map(Arc::from));
+    SERVED.get(rank(type_url)).map_or_else(|| type_url.into(), Arc::clone)
+}
+
 /// The message name without its prefix and package, for people: `Service`, `ClusterLoadAssignment`.
 pub fn short_name(type_url: &str) -> &str {
     type_url.rsplit(['.', '/']).next().unwrap_or(type_url)
@@ -53,6 +61,15 @@ mod tests {
         assert!(rank(CLUSTER_LOAD_ASSIGNMENT) < rank(LISTENER));
         assert!(rank(LISTENER) < rank(ROUTE_CONFIGURATION));
         assert!(rank(ROUTE_CONFIGURATION) < rank("type.googleapis.com/other"));
+    }
+
+    #[test]
+    fn what_is_served_has_one_copy_and_the_rest_is_as_it_came() {
+        for known in SERVING_ORDER {
+            assert_eq!(&*shared(known), known);
+            assert!(Arc::ptr_eq(&shared(known), &shared(known)));
+        }
+        assert_eq!(&*shared("type.googleapis.com/other"), "type.googleapis.com/other");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! that reconnects to another or a restarted server is sent only what differs.
 //! Deliberately not here: ordering. Versions are compared for equality only, as the protocol asks of opaque strings.
 
-use std::fmt;
+use std::{fmt, ops::Deref};
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -59,6 +59,62 @@ impl Nonces {
     }
 }
 
+/// A nonce as it is sent: its digits, in place, because every response has one. The default is empty text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Nonce {
+    /// At the end.
+    digits: [u8; Self::LONGEST],
+    begin: u8,
+}
+
+impl Nonce {
+    /// Digits of the largest number.
+    const LONGEST: usize = 20;
+
+    pub(crate) fn new(mut number: u64) -> Self {
+        let mut digits = [0; Self::LONGEST];
+        let mut begin = Self::LONGEST;
+        while number > 0 {
+            begin -= 1;
+            digits[begin] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        Self { digits, begin: begin as u8 }
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits[usize::from(self.begin)..]
+    }
+}
+
+impl Default for Nonce {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl Deref for Nonce {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Digits are text.
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +127,15 @@ mod tests {
         assert_eq!(Version::parse(&version.to_string()), Some(version));
         // The value itself is part of the contract between releases: clients resume with it.
         assert_eq!(Version::of(b"").to_string(), "99aa06d3014798d86001c324468d497f");
+    }
+
+    #[test]
+    fn a_nonce_is_its_number_in_digits_and_none_is_empty() {
+        for number in [1, 9, 10, 1_234_567_890, u64::MAX] {
+            assert_eq!(&*Nonce::new(number), number.to_string());
+        }
+        assert_eq!(&*Nonce::default(), "");
+        assert_ne!(Nonce::new(1), Nonce::new(11));
     }
 
     #[test]

@@ -186,7 +186,7 @@ proptest! {
                 let names: BTreeSet<_> = response.resources.iter().map(|r| r.name()).collect();
                 prop_assert_eq!(names.len(), response.resources.len(), "a name twice in one response");
                 prop_assert!(response.removed.is_empty());
-                prop_assert_eq!(outstanding.insert(response.type_url.to_string(), response.nonce), None);
+                prop_assert_eq!(outstanding.insert(response.type_url.to_string(), response.nonce.to_string()), None);
             }
             let report = session.report();
             prop_assert!(report.types.iter().all(|t| t.pending.len() <= 12 + 3));

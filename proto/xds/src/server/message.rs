@@ -92,7 +92,7 @@ impl Message {
 fn ending(response: &Response) -> Vec<u8> {
     let removed = response.removed.iter().map(|name| wire::len(6, name.len()));
     let len = wire::scalar_len(4, response.type_url.len())
-        + wire::scalar_len(5, response.nonce.len())
+        + wire::scalar_len(5, response.nonce.as_bytes().len())
         + removed.sum::<usize>();
     let mut out = Vec::with_capacity(len);
     wire::put_scalar(&mut out, 4, response.type_url.as_bytes());
@@ -141,16 +141,16 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::type_url::CLUSTER;
+    use crate::{type_url::CLUSTER, version::Nonce};
 
     fn response() -> impl Strategy<Value = Response> {
         let resource = ("\\PC{0,9}", prop::collection::vec(any::<u8>(), 0..300))
             .prop_map(|(name, body)| EncodedResource::new(CLUSTER, name, body));
         let resources = prop::collection::vec(resource, 0..5);
         let removed = prop::collection::vec("\\PC{0,9}".prop_map(Arc::from), 0..5);
-        ("[0-9]{0,3}", resources, removed).prop_map(|(nonce, resources, removed)| Response {
+        (0..1000_u64, resources, removed).prop_map(|(nonce, resources, removed)| Response {
             type_url: CLUSTER.into(),
-            nonce,
+            nonce: Nonce::new(nonce),
             resources,
             removed,
         })

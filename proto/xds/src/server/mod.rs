@@ -22,8 +22,8 @@
 //!
 //! Deliberately not here: sockets; timers; time-to-live of resources.
 
-use std::sync::Arc;
-
+mod acknowledgement;
+mod changes;
 mod limits;
 mod message;
 mod names;
@@ -34,6 +34,8 @@ mod subscription;
 mod variant;
 
 use crate::resource::EncodedResource;
+pub use acknowledgement::Acknowledgement;
+pub use changes::{Changes, Difference};
 pub use limits::{Limits, SessionError};
 pub use message::Message;
 pub use names::NamePool;
@@ -58,18 +60,5 @@ pub trait ResourceSource {
     /// agree with [`ResourceSource::for_each`] and to depend on nothing that changes during a stream.
     fn in_wildcard(&self, _type_url: &str, _name: &str) -> bool {
         true
-    }
-}
-
-/// What is different between two views. Naming what has not changed costs time and nothing else.
-pub trait Changes {
-    /// Names of this type that changed, appeared or went.
-    fn names(&self, type_url: &str) -> &[Arc<str>];
-}
-
-/// A few types by hand.
-impl<const N: usize> Changes for [(&str, &[Arc<str>]); N] {
-    fn names(&self, type_url: &str) -> &[Arc<str>] {
-        self.iter().find(|(known, _)| *known == type_url).map_or(&[], |(_, names)| names)
     }
 }

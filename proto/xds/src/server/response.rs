@@ -8,7 +8,10 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::{resource::EncodedResource, version::Version};
+use crate::{
+    resource::EncodedResource,
+    version::{Nonce, Version},
+};
 
 /// What to write to one client.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,7 +19,7 @@ pub struct Response {
     /// The type of everything in it.
     pub type_url: Arc<str>,
     /// Pairs the client's answer with this response.
-    pub nonce: String,
+    pub nonce: Nonce,
     /// What is new to the client; state-of-the-world listeners and clusters: all there are.
     pub resources: Vec<EncodedResource>,
     /// Names of what is gone. Always empty in the state-of-the-world variant, which has no word for it.
@@ -41,7 +44,7 @@ impl Response {
     pub fn to_delta(&self) -> DeltaDiscoveryResponse {
         DeltaDiscoveryResponse {
             type_url: self.type_url.to_string(),
-            nonce: self.nonce.clone(),
+            nonce: self.nonce.to_string(),
             resources: self.resources.iter().map(EncodedResource::to_delta).collect(),
             removed_resources: self.removed.iter().map(ToString::to_string).collect(),
             ..DeltaDiscoveryResponse::default()
@@ -54,7 +57,7 @@ impl Response {
             version_info: self.version().to_string(),
             resources: self.resources.iter().map(EncodedResource::to_any).collect(),
             type_url: self.type_url.to_string(),
-            nonce: self.nonce.clone(),
+            nonce: self.nonce.to_string(),
             ..DiscoveryResponse::default()
         }
     }
@@ -67,13 +70,13 @@ mod tests {
 
     #[test]
     fn equal_content_has_one_version_whatever_the_nonce() {
-        let of = |nonce: &str, content: &'static str| Response {
+        let of = |nonce: u64, content: &'static str| Response {
             type_url: CLUSTER.into(),
-            nonce: nonce.into(),
+            nonce: Nonce::new(nonce),
             resources: vec![EncodedResource::new(CLUSTER, "web", content)],
             removed: Vec::new(),
         };
-        assert_eq!(of("1", "a").version(), of("7", "a").version());
-        assert_ne!(of("1", "a").version(), of("1", "b").version());
+        assert_eq!(of(1, "a").version(), of(7, "a").version());
+        assert_ne!(of(1, "a").version(), of(1, "b").version());
     }
 }

@@ -11,7 +11,8 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use prost::Message;
 
 use super::{
-    Changes, Limits, NamePool, Rejection, ResourceSource, Response, SessionError, SessionReport,
+    Acknowledgement, Changes, Limits, NamePool, Rejection, ResourceSource, Response, SessionError,
+    SessionReport,
     subscription::{Interest, Scope, Subscription},
     variant::{Delta, StateOfTheWorld, Variant, sealed::Parts},
 };
@@ -35,7 +36,8 @@ pub struct Session<S, V> {
     limits: Limits,
     nonces: Nonces,
     names: NamePool,
-    node: Option<Node>,
+    /// Aside: it is large, and seldom looked at.
+    node: Option<Box<Node>>,
     view: S,
     /// In the order in which they are served.
     types: Vec<(Arc<str>, Subscription)>,
@@ -67,10 +69,21 @@ impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
     ///
     /// An error ends the stream: answer with its text and drop the session.
     pub fn on_request(&mut self, request: V::Request) -> Result<Vec<Response>, SessionError> {
+        let mut responses = Vec::new();
+        self.take_request(request, &mut responses)?;
+        Ok(responses)
+    }
+
+    /// The same for a caller that has a place for responses.
+    pub fn take_request(
+        &mut self,
+        request: V::Request,
+        out: &mut impl Extend<Response>,
+    ) -> Result<(), SessionError> {
         let mut parts = V::open(request);
         self.check_sizes(&parts)?;
         if self.node.is_none() {
-            self.node = parts.node.take().map(recognisable);
+            self.node = parts.node.take().map(|node| Box::new(recognisable(node)));
         }
         let (index, first) = self.place(&parts.type_url)?;
         let (type_url, subscription) = &mut self.types[index];
@@ -82,36 +95,83 @@ impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
             let limit = self.limits.subscriptions;
             return Err(SessionError::TooManySubscriptions { type_url: type_url.to_string(), count, limit });
         }
-        let mut responses = Vec::new();
-        responses.extend(self.flush(index));
-        if *parts.type_url == *CLUSTER && !responses.is_empty() {
+        self.answer(index, out);
+        Ok(())
+    }
+
+    /// Takes an encoded request, if all it does is to acknowledge the last response of a type: that type. `None`: nothing
+    /// was done, decode it. Nearly all that clients say is this.
+    pub fn take_acknowledgement(&mut self, message: &[u8], out: &mut impl Extend<Response>) -> Option<&str> {
+        let Acknowledgement { type_url, nonce } = V::acknowledgement(message)?;
+        let index = self.types.iter().position(|(known, _)| known.as_bytes() == type_url)?;
+        self.types[index].1.is_acknowledged(nonce).then(|| self.answer(index, out))?;
+        Some(&self.types[index].0)
+    }
+
+    /// What there is to tell after a request for this type.
+    fn answer(&mut self, index: usize, out: &mut impl Extend<Response>) {
+        let Some(response) = self.flush(index) else { return };
+        out.extend([response]);
+        if *self.types[index].0 == *CLUSTER {
             let endpoints = self.types.iter().position(|(known, _)| **known == *CLUSTER_LOAD_ASSIGNMENT);
-            responses.extend(endpoints.and_then(|index| self.flush(index)));
+            out.extend(endpoints.and_then(|index| self.flush(index)));
         }
-        Ok(responses)
     }
 
     /// Goes over to another view and compares everything: for when it is unknown what is different.
     pub fn on_update(&mut self, view: &S) -> Vec<Response> {
+        let mut responses = Vec::new();
+        self.take_view(view.clone(), &mut responses);
+        responses
+    }
+
+    /// The same for a caller that has a place for responses.
+    pub fn take_view(&mut self, view: S, out: &mut impl Extend<Response>) {
         for (type_url, subscription) in &mut self.types {
             let old = Scope { type_url, view: &self.view };
-            subscription.compare_all(old, Scope { type_url, view });
+            subscription.compare_all(old, Scope { type_url, view: &view });
         }
-        self.go_over(view)
+        self.view = view;
+        self.flush_all(out);
     }
 
     /// Goes over to another view of which it is known what is different. Costs O(names that changed).
-    pub fn on_changes(&mut self, changes: &impl Changes, view: &S) -> Vec<Response> {
-        for (type_url, subscription) in &mut self.types {
-            let old = Scope { type_url, view: &self.view };
-            subscription.compare(changes.names(type_url), old, Scope { type_url, view });
+    pub fn on_changes(&mut self, changes: &impl Changes<S>, view: &S) -> Vec<Response> {
+        let mut responses = Vec::new();
+        self.take_changes(changes, view.clone(), &mut responses);
+        responses
+    }
+
+    /// The same for a caller that has a place for responses.
+    pub fn take_changes(&mut self, changes: &impl Changes<S>, view: S, out: &mut impl Extend<Response>) {
+        let Self { types, limits, nonces, .. } = self;
+        // Types are told in their order, and clusters make endpoints pending: then all has to be known first.
+        let mut at_once = changes.names(CLUSTER).is_empty();
+        for (type_url, subscription) in types {
+            let names = changes.names(type_url);
+            if names.is_empty() {
+                continue;
+            }
+            let difference = |place| changes.difference(type_url, place, &self.view, &view);
+            let new = Scope { type_url, view: &view };
+            at_once &= subscription.is_ready(names);
+            if at_once {
+                let response =
+                    subscription.tell((type_url, names), difference, new, limits.response_bytes, nonces);
+                out.extend(response);
+            } else {
+                subscription.compare(names, difference, new);
+            }
         }
-        self.go_over(view)
+        self.view = view;
+        if !at_once {
+            self.flush_all(out);
+        }
     }
 
     /// The client's node, from the first request that carried one, without what is long and says little about who it is.
     pub fn node(&self) -> Option<&Node> {
-        self.node.as_ref()
+        self.node.as_deref()
     }
 
     /// The view that is served.
@@ -131,6 +191,11 @@ impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
         })
     }
 
+    /// How many [`Session::rejections`] there are.
+    pub fn rejected(&self) -> usize {
+        self.types.iter().map(|(_, subscription)| subscription.rejected()).sum()
+    }
+
     /// Whether the client has acknowledged all there is to tell.
     pub fn in_sync(&self) -> bool {
         self.types.iter().all(|(_, subscription)| subscription.in_sync())
@@ -141,16 +206,13 @@ impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
         let report = |(type_url, subscription): &(Arc<str>, Subscription)| {
             subscription.report(type_url.clone(), Scope { type_url, view: &self.view })
         };
-        SessionReport { node: self.node.clone(), types: self.types.iter().map(report).collect() }
+        SessionReport { node: self.node.as_deref().cloned(), types: self.types.iter().map(report).collect() }
     }
 
-    fn go_over(&mut self, view: &S) -> Vec<Response> {
-        self.view = view.clone();
-        let mut responses = Vec::new();
+    fn flush_all(&mut self, out: &mut impl Extend<Response>) {
         for index in 0..self.types.len() {
-            responses.extend(self.flush(index));
+            out.extend(self.flush(index));
         }
-        responses
     }
 
     fn flush(&mut self, index: usize) -> Option<Response> {
@@ -189,7 +251,7 @@ impl<S: ResourceSource + Clone, V: Variant> Session<S, V> {
         let rank = type_url::rank(type_url);
         let index = self.types.partition_point(|(known, _)| type_url::rank(known) <= rank);
         let subscription = Subscription::new(V::grouping(type_url), self.names.clone());
-        self.types.insert(index, (type_url.into(), subscription));
+        self.types.insert(index, (type_url::shared(type_url), subscription));
         Ok((index, true))
     }
 

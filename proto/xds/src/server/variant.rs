@@ -12,7 +12,7 @@ use envoy_types::pb::{
 };
 
 use super::{
-    Message, Response,
+    Acknowledgement, Message, Response,
     subscription::{Grouping, Interest},
 };
 use crate::type_url::{CLUSTER, LISTENER, SERVICE};
@@ -46,6 +46,11 @@ pub trait Variant: sealed::Rules + Send + Sync + 'static {
 
     /// The parts of a request that both variants have.
     fn head(request: &Self::Request) -> Head<'_>;
+
+    /// What an encoded request says, if it does nothing but acknowledge and that can be seen at a glance.
+    fn acknowledgement(_message: &[u8]) -> Option<Acknowledgement<'_>> {
+        None
+    }
 
     /// A response as this variant's message.
     fn message(response: Response) -> Message;
@@ -93,6 +98,10 @@ impl Variant for Delta {
             node: request.node.as_ref(),
             error: request.error_detail.as_ref(),
         }
+    }
+
+    fn acknowledgement(message: &[u8]) -> Option<Acknowledgement<'_>> {
+        Acknowledgement::delta(message)
     }
 
     fn message(response: Response) -> Message {

@@ -7,7 +7,14 @@
 //! Deliberately not here: going over to the names of a newer view. A list has the copies of names that were the view's
 //! when it was made; should a view come with others, what the old ones take is one copy per list, not one per client.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -17,6 +24,9 @@ pub use pool::NamePool;
 
 /// Fewer names than this are not worth an entry in the pool.
 const WORTH_SHARING: usize = 16;
+
+/// Names that change together are mostly no more than this.
+const HINTS: usize = 4;
 
 /// A set of names.
 #[derive(Clone, Default)]
@@ -31,6 +41,8 @@ pub(super) struct NameSet {
 struct List {
     names: Box<[Arc<str>]>,
     fingerprint: u128,
+    /// Where names were found last, by [`List::hint`]: all that hold the list look for the same few after a change.
+    found: [AtomicU32; HINTS],
 }
 
 /// A list that is to be, as parts of the list before it, each followed by a new name or by none.
@@ -50,6 +62,11 @@ impl NameSet {
 
     pub(super) fn contains(&self, name: &str) -> bool {
         self.find(name).is_ok()
+    }
+
+    /// The same of a name that others look for as well, most of them in the same list: found where it was found last.
+    pub(super) fn contains_again(&self, name: &Arc<str>) -> bool {
+        self.list.as_ref().is_some_and(|list| list.contains_again(name))
     }
 
     /// The set's own copy of a name.
@@ -153,6 +170,32 @@ impl fmt::Debug for NameSet {
     }
 }
 
+// === impl List ===
+
+impl List {
+    fn new(names: Box<[Arc<str>]>, fingerprint: u128) -> Self {
+        Self { names, fingerprint, found: Default::default() }
+    }
+
+    fn contains_again(&self, name: &Arc<str>) -> bool {
+        let hint = self.hint(name);
+        let place = hint.load(Relaxed) as usize;
+        if self.names.get(place).is_some_and(|found| Arc::ptr_eq(found, name) || found == name) {
+            return true;
+        }
+        let found = self.names.binary_search(name);
+        if let Ok(place) = found.map(u32::try_from).map(Result::unwrap_or_default) {
+            hint.store(place, Relaxed);
+        }
+        found.is_ok()
+    }
+
+    /// By the address, because that is where names that begin alike differ. Any will do; a bad one costs a search.
+    fn hint(&self, name: &Arc<str>) -> &AtomicU32 {
+        &self.found[(name.as_ptr().addr() >> 4) % HINTS]
+    }
+}
+
 // === impl Change ===
 
 impl<'a> Change<'a> {
@@ -200,7 +243,7 @@ impl<'a> Change<'a> {
             names.extend_from_slice(&old[part.clone()]);
             names.extend(new.map(&copy));
         }
-        List { names: names.into(), fingerprint: self.fingerprint }
+        List::new(names.into(), self.fingerprint)
     }
 }
 

@@ -63,7 +63,7 @@ mod tests {
 
     fn list(number: usize) -> Arc<List> {
         let names = [Arc::from(format!("{number}"))].into();
-        Arc::new(List { names, fingerprint: number as u128 })
+        Arc::new(List::new(names, number as u128))
     }
 
     #[test]

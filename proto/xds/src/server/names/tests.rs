@@ -106,7 +106,7 @@ fn a_list_that_only_has_the_same_fingerprint_is_not_taken() {
     let honest = fingerprint(names.iter().map(String::as_str));
     for forged in [many(1..101), many(0..99), many(0..101), Vec::new()] {
         let forged = forged.into_iter().map(Arc::from).collect();
-        let forged = Arc::new(List { names: forged, fingerprint: honest });
+        let forged = Arc::new(List::new(forged, honest));
         pool.publish(&forged);
         let [mut one, mut other] = [(); 2].map(|()| NameSet::new(pool.clone()));
         grow(&mut one, 0..100);
@@ -154,6 +154,21 @@ proptest! {
                 let equal = models[one] == models[other] && models[one].len() >= WORTH_SHARING;
                 prop_assert_eq!(share(&sets[one], &sets[other]), equal);
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_name_that_is_looked_for_again_is_found_if_it_is_there(
+        held in vec("[a-c]{1,2}", 0..9), looks in vec(("[a-d]{1,2}", any::<bool>()), 0..40),
+    ) {
+        let names = set(&held.iter().map(String::as_str).collect::<Vec<_>>());
+        for (name, own) in looks {
+            // As a client's list has it, or as somebody else wrote it.
+            let copy = own.then(|| names.get(&name)).flatten().cloned();
+            let name = copy.unwrap_or_else(|| name.into());
+            prop_assert_eq!(names.contains_again(&name), names.contains(&name), "{}", name);
         }
     }
 }

@@ -12,16 +12,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{NamePool, ResourceSource, TypeReport, WILDCARD, names::NameSet};
+use super::{Difference, NamePool, ResourceSource, TypeReport, WILDCARD, names::NameSet};
 use crate::{resource::EncodedResource, version::Version};
 
 mod acknowledge;
 mod interest;
 mod pending;
 mod respond;
+mod sent;
 
 pub(super) use interest::Interest;
 use pending::{Pending, Queue};
+use sent::{Outstanding, Sent};
 
 /// How resources of a type are put into responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +63,6 @@ enum Why {
     Changed,
     /// Asked for by name: tell in any case.
     Asked,
-}
-
-/// A response that was not answered yet, and what was new in it.
-#[derive(Debug)]
-struct Outstanding {
-    nonce: u64,
-    sent: Vec<(Arc<str>, Version)>,
 }
 
 /// A version that the client rejected.
@@ -152,9 +147,17 @@ impl Subscription {
         }
     }
 
-    /// Makes pending, of these names, what the client wants and does not know of the new view.
-    pub(super) fn compare(&mut self, names: &[Arc<str>], old: Scope<'_>, new: Scope<'_>) {
-        let news = names.iter().filter_map(|name| self.news(name, old, new)).collect();
+    /// Makes pending, of these names, what the client wants and does not know of the new view. That it is pending already
+    /// is not looked at: what is pending remembers what was told, which the old view no longer says.
+    pub(super) fn compare(
+        &mut self,
+        names: &[Arc<str>],
+        difference: impl Fn(usize) -> Option<Difference>,
+        new: Scope<'_>,
+    ) {
+        let seen = names.iter().enumerate().filter(|(_, name)| self.sees_one(name, new));
+        let news = seen.filter_map(|(place, name)| Some(Pending::news(name, &difference(place)?)));
+        let news = news.collect();
         self.pending.extend(news);
     }
 
@@ -169,15 +172,11 @@ impl Subscription {
         self.pending.extend(news);
     }
 
-    /// What is to be told of a name, if the client sees it and it is not the same in both views. That it is pending
-    /// already is not looked at: what is pending remembers what was told, which the old view no longer says.
+    /// What is to be told of a name, if the client sees it and it is not the same in both views.
     fn news(&self, name: &Arc<str>, old: Scope<'_>, new: Scope<'_>) -> Option<Pending> {
-        if !self.sees(name, new) {
-            return None;
-        }
-        let told = Told::of(old.get(name).as_ref());
-        let differs = told.differs(new.get(name).as_ref(), false);
-        differs.then(|| Pending::new(name.clone(), told, Why::Changed))
+        let difference = || Difference::between(old.get(name).as_ref(), new.get(name));
+        let difference = self.sees(name, new).then(difference).flatten();
+        difference.map(|difference| Pending::news(name, &difference))
     }
 
     /// Tells of names again, if the client wants them, whether or not they have changed.
@@ -202,6 +201,11 @@ impl Subscription {
     /// Whether the client is shown what is under a name. The same in all views that it is given.
     fn sees(&self, name: &str, scope: Scope<'_>) -> bool {
         (self.wildcard && scope.in_wildcard(name)) || self.names.contains(name)
+    }
+
+    /// The same of a name that other clients are told of as well.
+    fn sees_one(&self, name: &Arc<str>, scope: Scope<'_>) -> bool {
+        (self.wildcard && scope.in_wildcard(name)) || self.names.contains_again(name)
     }
 
     /// What the client is shown under a name that is pending, and whether it asked for it by name if that is nothing.
@@ -234,8 +238,13 @@ impl Subscription {
     }
 
     /// What was new in the response that is not answered yet.
-    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = &(Arc<str>, Version)> {
-        self.outstanding.iter().flat_map(|outstanding| &outstanding.sent)
+    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = (&Arc<str>, Version)> {
+        self.outstanding.iter().flat_map(|outstanding| outstanding.sent.iter())
+    }
+
+    /// How many resources are rejected.
+    pub(super) fn rejected(&self) -> usize {
+        self.rejected.len()
     }
 
     /// What was rejected: name, version, the client's words.
@@ -266,7 +275,7 @@ impl Subscription {
             wildcard: self.wildcard,
             names: self.names.iter().cloned().collect(),
             told: told.into_iter().collect(),
-            unacknowledged: self.unacknowledged().cloned().collect(),
+            unacknowledged: self.unacknowledged().map(|(name, version)| (name.clone(), version)).collect(),
             pending: self.pending.names().cloned().collect(),
             rejected: rejected.collect(),
             in_sync: self.in_sync(),

@@ -10,7 +10,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Told, Why};
-use crate::version::Version;
+use crate::{server::Difference, version::Version};
 
 /// Unused places that are kept.
 const SPARE: usize = 32;
@@ -51,6 +51,12 @@ impl Pending {
             Told::Missing => (None, Unversioned::Missing),
         };
         Self { name, version, told, why }
+    }
+
+    /// What is different about a name of which the client knows what the old view said.
+    pub(super) fn news(name: &Arc<str>, difference: &Difference) -> Self {
+        let told = difference.old.map_or(Told::Missing, Told::Version);
+        Self::new(name.clone(), told, Why::Changed)
     }
 
     /// What the client was told of the name.
