@@ -3,8 +3,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `listener`, `handshake`, `peers`, `drain` | connections: taken, limited, sent away |
-//! | `connection`, `peer`, `scratch` | one connection, who is at its other end |
+//! | `listener`, `shards`, `handshake`, `peers`, `drain` | connections: taken, spread over threads, limited, sent away |
+//! | `connection`, `io`, `peer`, `scratch` | one connection, its socket, who is at its other end |
 //! | `streams`, `exchange`, `gated` | its streams, in the same task |
 //! | `access` | TLS and tokens |
 //! | `methods`, `bridge`, `upload` | what can be called, here and by tonic |
@@ -43,6 +43,7 @@ mod exchange;
 mod gated;
 mod handshake;
 mod health;
+mod io;
 mod listener;
 mod lrs;
 mod methods;
@@ -50,6 +51,7 @@ mod peer;
 mod peers;
 mod requests;
 mod scratch;
+mod shards;
 mod stream;
 mod streams;
 mod tidy;
@@ -115,7 +117,6 @@ impl Ads {
     /// All that is served to clients: ADS, load reports, health. Health says that nothing is served from `draining` on.
     pub async fn into_methods(self, draining: &CancellationToken) -> Methods {
         let health = health::service(self.snapshots.clone(), draining.clone()).await;
-        tokio::spawn(self.bell.clone().follow(self.snapshots.clone()));
         let others = Routes::new(health).add_service(Lrs::new(&self).into_server());
         Methods::new(self, others)
     }

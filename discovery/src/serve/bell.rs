@@ -5,7 +5,7 @@
 //! of them that is a good part of what a change costs, so here each is on the list for as long as it lives.
 //!
 //! What must always be true: who has subscribed sees the newest snapshot after the bell has rung, and the bell rings after
-//! each. Who sleeps through some sees the last. Deliberately not here: what a stream does with a snapshot.
+//! each. Who sleeps through some sees the last. There is one bell per thread: a wake across threads costs a system call. Deliberately not here: what a stream does with a snapshot.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -24,7 +24,8 @@ pub(super) struct Bell(Arc<Mutex<Slab<Waker>>>);
 pub(super) struct Subscription {
     snapshots: Snapshots,
     bell: Bell,
-    place: Option<usize>,
+    /// Its place, and the waker that is there.
+    place: Option<(usize, Waker)>,
 }
 
 // === impl Bell ===
@@ -60,24 +61,33 @@ impl Bell {
 // === impl Subscription ===
 
 impl Subscription {
-    /// The newest snapshot, if it is another than the last time; `None` inside: there will be no more. The waker must stay
-    /// good for as long as this lives.
+    /// The newest snapshot, if it is another than the last time; `None`: there will be no more.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Option<Arc<Snapshot>>>> {
         // First, so that nothing is missed that comes after the look below.
-        if self.place.is_none() {
-            self.place = Some(self.bell.list().insert(context.waker().clone()));
-        }
+        self.register(context.waker());
         match self.snapshots.has_changed() {
             Ok(false) => Poll::Pending,
             Ok(true) => Poll::Ready(Some(self.snapshots.borrow_and_update().clone())),
             Err(_) => Poll::Ready(None),
         }
     }
+
+    fn register(&mut self, waker: &Waker) {
+        match &mut self.place {
+            // A stream hardly ever changes its task.
+            Some((_, known)) if known.will_wake(waker) => {}
+            Some((place, known)) => {
+                known.clone_from(waker);
+                self.bell.list()[*place].clone_from(waker);
+            }
+            place => *place = Some((self.bell.list().insert(waker.clone()), waker.clone())),
+        }
+    }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
+        if let Some((place, _)) = self.place {
             self.bell.list().remove(place);
         }
     }
@@ -88,10 +98,9 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::serve::gated::Gated;
 
-    async fn next(subscription: &mut Gated<Subscription>) -> Option<Option<Arc<Snapshot>>> {
-        std::future::poll_fn(|context| subscription.poll(context, Subscription::poll_next)).await
+    async fn next(subscription: &mut Subscription) -> Option<Option<Arc<Snapshot>>> {
+        std::future::poll_fn(|context| subscription.poll_next(context)).await
     }
 
     #[tokio::test]
@@ -99,7 +108,7 @@ mod tests {
         let (sender, receiver) = watch::channel(None);
         let bell = Bell::default();
         let following = tokio::spawn(bell.clone().follow(receiver.clone()));
-        let [mut one, mut two] = [(), ()].map(|()| Gated::new(bell.subscribe(&receiver)));
+        let [mut one, mut two] = [(), ()].map(|()| bell.subscribe(&receiver));
         assert_eq!(next(&mut one).await.map(|first| first.is_none()), Some(true));
         sender.send_replace(Some(Arc::default()));
         assert!(next(&mut one).await.flatten().is_some());
@@ -117,7 +126,7 @@ mod tests {
         let (sender, receiver) = watch::channel(None);
         let bell = Bell::default();
         tokio::spawn(bell.clone().follow(receiver.clone()));
-        let mut subscription = Gated::new(bell.subscribe(&receiver));
+        let mut subscription = bell.subscribe(&receiver);
         let last = Arc::<Snapshot>::default();
         let publisher = std::thread::spawn({
             let last = last.clone();

@@ -36,7 +36,7 @@ pub(super) type Prefixed = Chain<Cursor<[u8; PREFIX]>, Message>;
 /// Responses of one variant, until the stream ends.
 pub(super) struct ResponseBody<V> {
     requests: Requests,
-    snapshots: Gated<Subscription>,
+    snapshots: Subscription,
     asks: Gated<mpsc::Receiver<Ask>>,
     state: State<V>,
     waiting: VecDeque<Response>,
@@ -51,10 +51,14 @@ pub(super) enum Piece {
     End(HeaderMap),
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are open, and a client's state is to be in one place"
+)]
 enum State<V> {
     /// Before the first snapshot.
     New(Box<Opening>),
-    Open(Box<AdsStream<V>>),
+    Open(AdsStream<V>),
     /// This is told last.
     Ending(Status),
     Ended,
@@ -76,7 +80,7 @@ impl<V: Variant> ResponseBody<V> {
         peer.watch(&entry);
         Self {
             requests: Requests::default(),
-            snapshots: Gated::new(ads.bell.subscribe(&ads.snapshots)),
+            snapshots: ads.bell.subscribe(&ads.snapshots),
             asks: Gated::new(asks),
             state: State::New(Box::new(Opening { ads: ads.clone(), entry, place })),
             waiting: VecDeque::new(),
@@ -114,7 +118,7 @@ impl<V: Variant> ResponseBody<V> {
 
     /// Whether anything has happened that the stream cares about.
     fn open(&mut self, context: &mut Context<'_>) -> bool {
-        match self.snapshots.poll(context, Subscription::poll_next) {
+        match self.snapshots.poll_next(context) {
             Poll::Pending => false,
             Poll::Ready(None) => self.stopped(),
             Poll::Ready(Some(None)) => true,
@@ -124,7 +128,7 @@ impl<V: Variant> ResponseBody<V> {
                 };
                 let Opening { ads: Ads { metrics, names, tidy, .. }, entry, place } = *opening;
                 let stream = AdsStream::new(snapshot, entry, &metrics, (&names, &tidy), place);
-                self.state = State::Open(Box::new(stream));
+                self.state = State::Open(stream);
                 true
             }
         }
@@ -152,7 +156,7 @@ impl<V: Variant> ResponseBody<V> {
             ask.into_iter().for_each(|ask| stream.on_ask(ask));
             progress = true;
         }
-        match self.snapshots.poll(context, Subscription::poll_next) {
+        match self.snapshots.poll_next(context) {
             Poll::Pending => {}
             Poll::Ready(None) => return self.stopped(),
             Poll::Ready(Some(snapshot)) => {

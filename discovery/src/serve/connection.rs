@@ -20,11 +20,12 @@ use std::time::Duration;
 use evenkeel_http2::{Session, Settings};
 use hyper::body::Bytes;
 use prost::bytes::Buf as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Scene;
 use super::gated::Gated;
+use super::io::Io;
 use super::methods::Methods;
 use super::peer::{PATIENCE, Peer};
 use super::streams::Streams;
@@ -43,14 +44,6 @@ const SETTINGS: Settings = Settings {
     // A token has 1 to 2 kB, of the other headers nobody needs as much.
     max_header_bytes: 32 << 10,
 };
-
-/// Bytes in both directions; boxed, so that connections are compiled once for all kinds of sockets.
-pub(super) type Io = Box<dyn Duplex>;
-
-/// See [`Io`].
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// What all connections share.
 pub(super) struct Shared {
@@ -232,6 +225,7 @@ impl Connection {
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(context))?;
             self.unflushed = false;
+            self.io.expect_answer();
         }
         Poll::Ready(Ok(()))
     }

@@ -2,7 +2,7 @@
 //! Sockets for gRPC: TCP or unix, bound before anything else starts, and what comes in through them.
 //!
 //! What must always be true: accepting waits for nobody. Whatever takes time (handshakes, tokens, streams) is in a task per
-//! connection. Total and per address, connections have limits, and one over the limit is closed at once and counted.
+//! connection, on the thread that the connection stays on. Total and per address, connections have limits, and one over the limit is closed at once and counted.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -14,14 +14,18 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, Io, Shared};
+use super::connection::{self, Shared};
 use super::handshake::Handshakes;
+use super::io::Io;
 use super::peers::{Peers, Place};
+use super::shards::Shards;
 use super::{Access, KEEPALIVE, KEEPALIVE_ANSWER, Methods, drain};
+use crate::auth::Gate;
 use crate::config::Listen;
 use crate::metrics::TransportMetrics;
 
@@ -97,10 +101,16 @@ impl Drop for SocketFile {
     }
 }
 
-/// A connection as it comes in.
+/// A connection as it comes in. It belongs to no runtime until it is served.
 enum Accepted {
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
+    Tcp(std::net::TcpStream, SocketAddr),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A thread for connections, and what those on it share.
+struct Shard {
+    thread: Handle,
+    shared: Arc<Shared>,
 }
 
 /// Serves until `draining`: then no connection is accepted any more, those that are open are sent away one by one over the
@@ -108,14 +118,16 @@ enum Accepted {
 pub async fn serve(listener: Listener, methods: Methods, access: Access, draining: CancellationToken) {
     let Access { tls, gate, connections_per_peer, drain_time, metrics } = access;
     let handshakes = tls.map(|config| Arc::new(Handshakes::new(config, metrics.clone())));
-    let shared = Arc::new(Shared { methods, gate, metrics: metrics.clone() });
+    let threads = Shards::start();
+    let shards: Vec<_> =
+        threads.iter().map(|thread| Shard::new(thread, &methods, gate.as_ref(), &metrics)).collect();
     let (peers, places) = (Peers::new(connections_per_peer), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     // Uniform in [0, 1), so that replicas which drain together do not send theirs away in step.
     #[allow(clippy::cast_precision_loss)]
     let start = (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64;
     let mut connections = JoinSet::new();
     let accept_all = async {
-        for number in 0.. {
+        for (number, shard) in (0..).zip(shards.iter().cycle()) {
             let accepted = listener.socket.next(&mut connections).await;
             let Ok(total) = places.clone().try_acquire_owned() else {
                 metrics.close("total_limit");
@@ -125,25 +137,40 @@ pub async fn serve(listener: Listener, methods: Methods, access: Access, drainin
                 metrics.close("peer_limit");
                 continue;
             };
-            let (shared, handshakes, draining) = (shared.clone(), handshakes.clone(), draining.clone());
+            let (shared, handshakes, draining) = (shard.shared.clone(), handshakes.clone(), draining.clone());
             let open = Open::new(metrics.clone());
-            connections.spawn(async move {
+            let serve = async move {
                 let turn = async {
                     draining.cancelled().await;
                     tokio::time::sleep(drain::turn(number, start, drain_time)).await;
                 };
-                accepted.serve(shared, handshakes, turn).await;
+                if let Err(error) = accepted.serve(shared, handshakes, turn).await {
+                    tracing::debug!(%error, "a connection cannot be served");
+                }
                 drop((open, total, place));
-            });
+            };
+            connections.spawn_on(serve, &shard.thread);
         }
     };
     tokio::select! {
         _ = draining.run_until_cancelled(accept_all) => {}
-        () = shared.methods.tidy_up() => {}
+        () = methods.tidy_up() => {}
     }
     // Closes the socket: who connects now is told so by the kernel and goes to another replica.
     drop(listener);
     while connections.join_next().await.is_some() {}
+    drop(threads);
+}
+
+// === impl Shard ===
+
+impl Shard {
+    fn new(thread: &Handle, methods: &Methods, gate: Option<&Arc<Gate>>, metrics: &TransportMetrics) -> Self {
+        let methods = methods.with_own_bell();
+        thread.spawn(methods.follow());
+        let shared = Shared { methods, gate: gate.cloned(), metrics: metrics.clone() };
+        Self { thread: thread.clone(), shared: Arc::new(shared) }
+    }
 }
 
 // === impl Socket ===
@@ -173,9 +200,9 @@ impl Socket {
                 // Messages are written whole: waiting for more would only delay them. It fails only on a dead socket.
                 stream.set_nodelay(true).ok();
                 keep_alive(&stream);
-                Ok(Accepted::Tcp(stream, address))
+                Ok(Accepted::Tcp(stream.into_std()?, address))
             }
-            Self::Unix(socket, _file) => Ok(Accepted::Unix(socket.accept().await?.0)),
+            Self::Unix(socket, _file) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
         }
     }
 }
@@ -207,16 +234,19 @@ impl Accepted {
         shared: Arc<Shared>,
         handshakes: Option<Arc<Handshakes>>,
         turn: impl Future<Output = ()> + Send,
-    ) {
+    ) -> io::Result<()> {
         let (io, address): (Io, _) = match (self, handshakes) {
-            (Self::Unix(stream), _) => (Box::new(stream), None),
-            (Self::Tcp(stream, address), None) => (Box::new(stream), Some(address)),
-            (Self::Tcp(stream, address), Some(handshakes)) => match handshakes.run(stream, address).await {
-                Some(stream) => (Box::new(stream), Some(address)),
-                None => return,
-            },
+            (Self::Unix(stream), _) => (Box::new(UnixStream::from_std(stream)?), None),
+            (Self::Tcp(stream, address), None) => (Box::new(TcpStream::from_std(stream)?), Some(address)),
+            (Self::Tcp(stream, address), Some(handshakes)) => {
+                let Some(stream) = handshakes.run(TcpStream::from_std(stream)?, address).await else {
+                    return Ok(());
+                };
+                (Box::new(stream), Some(address))
+            }
         };
         connection::serve(io, address, shared, turn).await;
+        Ok(())
     }
 }
 

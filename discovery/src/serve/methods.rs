@@ -16,6 +16,7 @@ use tonic::Status;
 use tonic::service::Routes;
 
 use super::Ads;
+use super::bell::Bell;
 use super::body::{Piece, Prefixed, ResponseBody};
 use super::bridge::Bridge;
 use super::peer::Peer;
@@ -67,6 +68,17 @@ impl Methods {
     /// Gives memory back from time to time, for ever.
     pub(super) async fn tidy_up(&self) {
         self.ads.tidy.clone().run(evenkeel_heap::give_back).await;
+    }
+
+    /// The same, for connections that a bell of their own tells of snapshots.
+    pub(super) fn with_own_bell(&self) -> Self {
+        let ads = Ads { bell: Bell::default(), ..self.ads.clone() };
+        Self { ads, others: self.others.clone() }
+    }
+
+    /// Rings that bell, as long as there are snapshots.
+    pub(super) fn follow(&self) -> impl Future<Output = ()> + use<> {
+        self.ads.bell.clone().follow(self.ads.snapshots.clone())
     }
 
     /// # Errors

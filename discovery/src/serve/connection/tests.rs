@@ -21,6 +21,9 @@ use crate::snapshot::Snapshot;
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
+/// What a client lets itself be sent before it has read; less than a response.
+const WINDOW: u32 = 10_000;
+
 /// A connection that is served, and its client.
 struct Pair {
     client: SendRequest<Bytes>,
@@ -42,11 +45,13 @@ impl Pair {
         let registry = Registry::default();
         let ads = Ads::new(receiver, Metrics::new(), registry.clone(), Loads::default());
         let methods = ads.into_methods(&CancellationToken::new()).await;
+        tokio::spawn(methods.follow());
         let shared = Shared { methods, gate: None, metrics: TransportMetrics::default() };
         let turn = CancellationToken::new();
         let cancelled = turn.clone().cancelled_owned();
         let served = tokio::spawn(serve(Box::new(far), None, Arc::new(shared), cancelled));
-        let (client, connection) = h2::client::handshake(near).await.unwrap();
+        let (client, connection) =
+            h2::client::Builder::new().initial_window_size(WINDOW).handshake(near).await.unwrap();
         tokio::spawn(connection);
         Self { client, served, turn, snapshots, registry }
     }
