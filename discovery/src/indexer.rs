@@ -177,7 +177,7 @@ impl Indexer {
         if self.counted != Some((objects, faults)) {
             self.counted = Some((objects, faults));
             self.metrics.set_objects(objects);
-            self.metrics.set_faults(&self.overview.faults);
+            self.metrics.set_faults(faults);
         }
     }
 

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry as MetricRegistry, Unit};
 
-use crate::fault::{FaultBook, FaultKind};
+use crate::fault::{FaultCounts, FaultKind};
 use crate::link::Link;
 use crate::registry::Registry;
 use crate::serve::Loads;
@@ -98,14 +98,14 @@ impl Metrics {
         metrics.transport.register(&mut registry);
         registry.register_collector(Box::new(metrics.link.clone()));
         metrics.registry = Arc::new(registry);
-        metrics.set_faults(&FaultBook::default());
+        metrics.set_faults(FaultCounts::default());
         metrics
     }
 
-    /// How many faults of each kind stand.
-    pub fn set_faults(&self, book: &FaultBook) {
-        for kind in FaultKind::ALL {
-            let count = i64::try_from(book.count(kind)).unwrap_or(i64::MAX);
+    /// How many faults of each kind stand ([`FaultBook::counts`](crate::fault::FaultBook::counts)).
+    pub fn set_faults(&self, counts: FaultCounts) {
+        for (kind, count) in FaultKind::ALL.into_iter().zip(counts) {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.faults.get_or_create(&KindLabel { kind: kind.as_str() }).set(count);
         }
     }
@@ -131,16 +131,16 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{Fault, Origin};
+    use crate::fault::{Fault, FaultBook, Origin};
 
     #[test]
     fn faults_are_counted_by_kind_and_return_to_zero() {
         let (metrics, book) = (Metrics::new(), FaultBook::default());
         book.replace(Origin::File("a".into()), vec![Fault::new(FaultKind::Syntax, "x")]);
-        metrics.set_faults(&book);
+        metrics.set_faults(book.counts());
         assert!(metrics.render().contains("evenkeel_discovery_faults{kind=\"syntax\"} 1"));
         book.replace(Origin::File("a".into()), vec![]);
-        metrics.set_faults(&book);
+        metrics.set_faults(book.counts());
         assert!(metrics.render().contains("evenkeel_discovery_faults{kind=\"syntax\"} 0"));
     }
 }

@@ -7,7 +7,7 @@
 //! | `connection`, `io`, `peer`, `scratch` | one connection, its socket, who is at its other end |
 //! | `streams`, `exchange`, `gated` | its streams, in the same task |
 //! | `access` | TLS and tokens |
-//! | `methods`, `bridge`, `upload` | what can be called, here and by tonic |
+//! | `methods`, `said`, `bridge`, `upload` | what can be called, here and by tonic |
 //! | `body`, `requests`, `stream`, `client` | an ADS stream: as the transport sees it, its requests, what it does, who asks |
 //! | `bell` | streams learn of snapshots |
 //! | `lrs`, `health` | the other methods |
@@ -50,6 +50,7 @@ mod methods;
 mod peer;
 mod peers;
 mod requests;
+mod said;
 mod scratch;
 mod shards;
 mod stream;
@@ -58,7 +59,6 @@ mod tidy;
 mod upload;
 
 pub use self::access::{Access, AccessError};
-use self::bell::Bell;
 pub use self::listener::{Listener, serve};
 pub use self::lrs::Loads;
 use self::lrs::Lrs;
@@ -86,7 +86,6 @@ pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
 #[derive(Clone, Debug)]
 pub struct Ads {
     snapshots: Snapshots,
-    bell: Bell,
     metrics: Metrics,
     places: Arc<Semaphore>,
     registry: Registry,
@@ -104,7 +103,6 @@ impl Ads {
         let places = Arc::new(Semaphore::new(MAX_STREAMS));
         Self {
             snapshots,
-            bell: Bell::default(),
             metrics,
             places,
             registry,

@@ -19,12 +19,12 @@ use crate::session::{Error, PING};
 use crate::{Read, StreamId, Streams};
 
 const OK: c_int = 0;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-/// The frames that matter here (RFC 9113, 6).
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PING_FRAME: u8 = 6;
+// As a frame's header has them: in a byte (RFC 9113, 4.1).
+const END_STREAM: u8 = sys::NGHTTP2_FLAG_END_STREAM as u8;
+const ACK: u8 = sys::NGHTTP2_FLAG_ACK as u8;
+const DATA: u8 = sys::NGHTTP2_DATA as u8;
+const HEADERS: u8 = sys::NGHTTP2_HEADERS as u8;
+const PING_FRAME: u8 = sys::NGHTTP2_PING as u8;
 /// No frame is begun once there are so many bytes: what the largest of them holds.
 pub(crate) const ENOUGH: usize = 16 << 10;
 

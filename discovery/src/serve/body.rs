@@ -23,10 +23,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
 use super::Ads;
-use super::bell::Subscription;
+use super::bell::{Bell, Subscription};
 use super::gated::Gated;
 use super::peer::Peer;
 use super::requests::{Next, PREFIX, Requests};
+use super::said::{Data, Said};
 use super::stream::AdsStream;
 use crate::registry::{Ask, Registration};
 
@@ -42,13 +43,6 @@ pub(super) struct ResponseBody<V> {
     waiting: VecDeque<Response>,
     /// Whether the last response may still wait for the client to read.
     writing: bool,
-}
-
-/// What is said next.
-pub(super) enum Piece {
-    Message(Prefixed),
-    /// The last: how it ended.
-    End(HeaderMap),
 }
 
 #[expect(
@@ -74,13 +68,13 @@ struct Opening {
 
 impl<V: Variant> ResponseBody<V> {
     /// The answer to requests that are yet to come.
-    pub(super) fn new(peer: &Peer, ads: &Ads, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(peer: &Peer, ads: &Ads, bell: &Bell, place: OwnedSemaphorePermit) -> Self {
         // Before the first sync, so that those who wait for it are seen.
         let (entry, asks) = ads.registry.enter(V::NAME, peer.address);
         peer.watch(&entry);
         Self {
             requests: Requests::default(),
-            snapshots: ads.bell.subscribe(&ads.snapshots),
+            snapshots: bell.subscribe(&ads.snapshots),
             asks: Gated::new(asks),
             state: State::New(Box::new(Opening { ads: ads.clone(), entry, place })),
             waiting: VecDeque::new(),
@@ -101,7 +95,7 @@ impl<V: Variant> ResponseBody<V> {
     }
 
     /// The next piece, when the one before has gone; after the last one, never another.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Said> {
         self.wrote();
         while self.waiting.is_empty() {
             let progress = match self.state {
@@ -184,16 +178,16 @@ impl<V: Variant> ResponseBody<V> {
         }
     }
 
-    fn next(&mut self) -> Poll<Piece> {
+    fn next(&mut self) -> Poll<Said> {
         if let Some(response) = self.waiting.pop_front() {
             if let State::Open(stream) = &self.state {
                 stream.writing();
                 self.writing = true;
             }
-            return Poll::Ready(Piece::Message(prefixed(V::message(response))));
+            return Poll::Ready(Said::Piece(Data::Message(prefixed(V::message(response)))));
         }
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Ending(status) => Poll::Ready(Piece::End(trailers(&status))),
+            State::Ending(status) => Poll::Ready(Said::End(trailers(&status))),
             _ => Poll::Pending,
         }
     }

@@ -14,8 +14,8 @@ use tonic::service::Routes;
 use tower::Service as _;
 
 use super::gated::Gated;
-use super::methods::{Data, Said};
 use super::peer::Peer;
+use super::said::{Data, Said};
 use super::upload::Upload;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

@@ -23,6 +23,7 @@ use prost::bytes::Buf as _;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use super::bell::Bell;
 use super::exchange::Scene;
 use super::gated::Gated;
 use super::io::Io;
@@ -45,9 +46,10 @@ const SETTINGS: Settings = Settings {
     max_header_bytes: 32 << 10,
 };
 
-/// What all connections share.
+/// What all connections on a thread share.
 pub(super) struct Shared {
     pub(super) methods: Methods,
+    pub(super) bell: Bell,
     pub(super) gate: Option<Arc<Gate>>,
     pub(super) metrics: TransportMetrics,
 }
@@ -136,6 +138,20 @@ async fn silent(asked: CancellationToken) {
 fn told(peer: Option<SocketAddr>, ended: Result<(), Broken>) {
     if let Err(error) = ended {
         tracing::debug!(?peer, %error, "connection ended");
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// With a bell of its own, which [`Shared::follow`] rings.
+    pub(super) fn new(methods: Methods, gate: Option<Arc<Gate>>, metrics: TransportMetrics) -> Self {
+        Self { methods, bell: Bell::default(), gate, metrics }
+    }
+
+    /// Tells the connections of snapshots, as long as there are any.
+    pub(super) fn follow(&self) -> impl Future<Output = ()> + use<> {
+        self.bell.clone().follow(self.methods.snapshots().clone())
     }
 }
 

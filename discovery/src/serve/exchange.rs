@@ -23,8 +23,9 @@ use tonic::Status;
 use super::CREDIT;
 use super::connection::Shared;
 use super::gated::Gated;
-use super::methods::{Call, Data, Said};
+use super::methods::Call;
 use super::peer::Peer;
+use super::said::{Data, Said};
 use crate::auth::Gate;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -184,7 +185,8 @@ impl Exchange {
         let State::Entering(admission) = &mut self.state else { return Ok(()) };
         let polled = admission.poll(context, |admission, context| admission.as_mut().poll(context));
         let Poll::Ready(admitted) = polled else { return Ok(()) };
-        match admitted.and_then(|(request, peer)| scene.shared.methods.call(request, &peer)) {
+        let Shared { methods, bell, .. } = &*scene.shared;
+        match admitted.and_then(|(request, peer)| methods.call(request, &peer, bell)) {
             Ok(call) => self.begin(call, session, scene.leaving),
             Err(status) => {
                 self.state = State::Ended;

@@ -166,9 +166,8 @@ pub async fn serve(listener: Listener, methods: Methods, access: Access, drainin
 
 impl Shard {
     fn new(thread: &Handle, methods: &Methods, gate: Option<&Arc<Gate>>, metrics: &TransportMetrics) -> Self {
-        let methods = methods.with_own_bell();
-        thread.spawn(methods.follow());
-        let shared = Shared { methods, gate: gate.cloned(), metrics: metrics.clone() };
+        let shared = Shared::new(methods.clone(), gate.cloned(), metrics.clone());
+        thread.spawn(shared.follow());
         Self { thread: thread.clone(), shared: Arc::new(shared) }
     }
 }

@@ -7,20 +7,17 @@
 
 use std::task::{Context, Poll};
 
-use evenkeel_http2::Room;
 use evenkeel_xds::server::{Delta, StateOfTheWorld};
-use http::{HeaderMap, Request};
-use hyper::body::Bytes;
-use prost::bytes::Buf;
+use http::Request;
 use tonic::Status;
 use tonic::service::Routes;
 
-use super::Ads;
 use super::bell::Bell;
-use super::body::{Piece, Prefixed, ResponseBody};
+use super::body::ResponseBody;
 use super::bridge::Bridge;
 use super::peer::Peer;
-use super::requests::Requests;
+use super::said::Said;
+use super::{Ads, Snapshots};
 
 /// The service's name.
 pub(super) const NAME: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
@@ -41,23 +38,6 @@ pub(super) enum Call {
     Other(Box<Bridge>),
 }
 
-/// What a method says.
-pub(super) enum Said {
-    /// How the answer begins, and whether that is all.
-    Head(Box<http::response::Parts>, bool),
-    Piece(Data),
-    /// The answer ends here, with these trailers.
-    End(HeaderMap),
-    /// It broke off.
-    Broken,
-}
-
-/// A piece of an answer.
-pub(super) enum Data {
-    Message(Prefixed),
-    Bytes(Bytes),
-}
-
 // === impl Methods ===
 
 impl Methods {
@@ -70,23 +50,19 @@ impl Methods {
         self.ads.tidy.clone().run(evenkeel_heap::give_back).await;
     }
 
-    /// The same, for connections that a bell of their own tells of snapshots.
-    pub(super) fn with_own_bell(&self) -> Self {
-        let ads = Ads { bell: Bell::default(), ..self.ads.clone() };
-        Self { ads, others: self.others.clone() }
+    /// Where streams learn of snapshots.
+    pub(super) fn snapshots(&self) -> &Snapshots {
+        &self.ads.snapshots
     }
 
-    /// Rings that bell, as long as there are snapshots.
-    pub(super) fn follow(&self) -> impl Future<Output = ()> + use<> {
-        self.ads.bell.clone().follow(self.ads.snapshots.clone())
-    }
-
+    /// Calls a method; `bell` tells its stream of snapshots.
+    ///
     /// # Errors
     /// There is no place for another stream.
-    pub(super) fn call(&self, request: Request<()>, peer: &Peer) -> Result<Call, Status> {
+    pub(super) fn call(&self, request: Request<()>, peer: &Peer, bell: &Bell) -> Result<Call, Status> {
         Ok(match request.uri().path() {
-            DELTA => Call::Delta(Box::new(ResponseBody::new(peer, &self.ads, self.ads.place()?))),
-            SOTW => Call::Sotw(Box::new(ResponseBody::new(peer, &self.ads, self.ads.place()?))),
+            DELTA => Call::Delta(Box::new(ResponseBody::new(peer, &self.ads, bell, self.ads.place()?))),
+            SOTW => Call::Sotw(Box::new(ResponseBody::new(peer, &self.ads, bell, self.ads.place()?))),
             _ => Call::Other(Box::new(Bridge::new(&self.others, request, peer.clone()))),
         })
     }
@@ -103,16 +79,18 @@ impl Call {
     /// The client has sent this.
     pub(super) fn received(&mut self, bytes: &[u8]) {
         match self {
+            Self::Delta(body) => body.requests().push(bytes),
+            Self::Sotw(body) => body.requests().push(bytes),
             Self::Other(bridge) => bridge.upload().push(bytes),
-            ads => ads.requests().into_iter().for_each(|requests| requests.push(bytes)),
         }
     }
 
     /// The client sends no more.
     pub(super) fn finished(&mut self) {
         match self {
+            Self::Delta(body) => body.requests().end(),
+            Self::Sotw(body) => body.requests().end(),
             Self::Other(bridge) => bridge.upload().finish(),
-            ads => ads.requests().into_iter().for_each(Requests::end),
         }
     }
 
@@ -128,8 +106,8 @@ impl Call {
     /// What is said next, when what was said before has gone; after the end, nothing.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Said> {
         match self {
-            Self::Delta(body) => body.poll_next(context).map(Said::from),
-            Self::Sotw(body) => body.poll_next(context).map(Said::from),
+            Self::Delta(body) => body.poll_next(context),
+            Self::Sotw(body) => body.poll_next(context),
             Self::Other(bridge) => bridge.poll_next(context),
         }
     }
@@ -137,45 +115,9 @@ impl Call {
     /// Bytes that the client may send in place of those that were read.
     pub(super) fn take_credit(&mut self, context: &Context<'_>) -> usize {
         match self {
+            Self::Delta(body) => body.requests().take_credit(),
+            Self::Sotw(body) => body.requests().take_credit(),
             Self::Other(bridge) => bridge.upload().take_credit(context),
-            ads => ads.requests().map_or(0, Requests::take_credit),
         }
     }
-
-    fn requests(&mut self) -> Option<&mut Requests> {
-        match self {
-            Self::Delta(body) => Some(body.requests()),
-            Self::Sotw(body) => Some(body.requests()),
-            Self::Other(_) => None,
-        }
-    }
-}
-
-impl From<Piece> for Said {
-    fn from(piece: Piece) -> Self {
-        match piece {
-            Piece::Message(message) => Self::Piece(Data::Message(message)),
-            Piece::End(trailers) => Self::End(trailers),
-        }
-    }
-}
-
-// === impl Data ===
-
-impl Data {
-    /// Puts as much there as there is room for; whether that was all.
-    pub(super) fn fill(&mut self, room: &mut Room<'_>) -> bool {
-        match self {
-            Self::Message(message) => fill(message, room),
-            Self::Bytes(bytes) => fill(bytes, room),
-        }
-    }
-}
-
-fn fill(from: &mut impl Buf, room: &mut Room<'_>) -> bool {
-    while from.has_remaining() && room.left() > 0 {
-        let count = room.put(from.chunk());
-        from.advance(count);
-    }
-    !from.has_remaining()
 }

@@ -116,7 +116,7 @@ impl ObjectKey {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
-    /// What `Display` writes, without a formatter: one is made for each Service that is published.
+    /// Namespace and name, as people and maps know it. One is made for each Service that is published.
     pub fn path(&self) -> String {
         match self.namespace.as_str() {
             "" => self.name.clone(),
@@ -127,9 +127,6 @@ impl ObjectKey {
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.namespace.as_str() {
-            "" => f.write_str(&self.name),
-            namespace => write!(f, "{namespace}/{}", self.name),
-        }
+        f.write_str(&self.path())
     }
 }

@@ -30,8 +30,9 @@ impl Client {
         let (snapshots, receiver) = watch::channel(first);
         let registry = Registry::default();
         let ads = Ads::new(receiver.clone(), Metrics::new(), registry.clone(), Loads::default());
-        tokio::spawn(ads.bell.clone().follow(receiver));
-        let body = ResponseBody::new(&Peer::new(None), &ads, ads.place().unwrap());
+        let bell = Bell::default();
+        tokio::spawn(bell.clone().follow(receiver));
+        let body = ResponseBody::new(&Peer::new(None), &ads, &bell, ads.place().unwrap());
         Self { body, registry, snapshots: Some(snapshots) }
     }
 
@@ -51,12 +52,12 @@ impl Client {
         });
     }
 
-    async fn piece(&mut self) -> Piece {
+    async fn piece(&mut self) -> Said {
         std::future::poll_fn(|context| self.body.poll_next(context)).await
     }
 
     async fn response(&mut self) -> DeltaDiscoveryResponse {
-        let Piece::Message(data) = self.piece().await else { panic!("the end") };
+        let Said::Piece(Data::Message(data)) = self.piece().await else { panic!("the end") };
         let mut bytes = Vec::new();
         bytes.put(data);
         let (prefix, message) = bytes.split_at(PREFIX);
@@ -67,7 +68,7 @@ impl Client {
 
     /// The status at the end, code and text.
     async fn end(&mut self) -> (String, String) {
-        let Piece::End(trailers) = self.piece().await else { panic!("a message") };
+        let Said::End(trailers) = self.piece().await else { panic!("a message") };
         self.nothing().await;
         assert!(self.registry.clients().is_empty(), "nothing of the stream is left");
         let text = |key| trailers.get(key).map_or(String::new(), |value| value.to_str().unwrap().to_owned());

@@ -45,8 +45,8 @@ impl Pair {
         let registry = Registry::default();
         let ads = Ads::new(receiver, Metrics::new(), registry.clone(), Loads::default());
         let methods = ads.into_methods(&CancellationToken::new()).await;
-        tokio::spawn(methods.follow());
-        let shared = Shared { methods, gate: None, metrics: TransportMetrics::default() };
+        let shared = Shared::new(methods, None, TransportMetrics::default());
+        tokio::spawn(shared.follow());
         let turn = CancellationToken::new();
         let cancelled = turn.clone().cancelled_owned();
         let served = tokio::spawn(serve(Box::new(far), None, Arc::new(shared), cancelled));
