@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_coar
 use aya_log_ebpf::warn;
 use evenkeel_abi::{
     Address, Backend, Control, Counter, FAMILY_V4, FAMILY_V6, ListenerKey, PROTOCOL_TCP, Service, ServiceKey,
-    SocketKind, SocketState, Stance, choose, service_flags, stance,
+    SocketKind, SocketState, Stance, choose, has_departed, service_flags, stance,
 };
 
 use crate::ctx::{SockAddr, listener_port_be};
@@ -136,6 +136,12 @@ fn current_stance() -> Stance {
     )
 }
 
+/// Whether the agent is dying or dead. Its listeners are found for some time yet, but what connects to them is lost.
+#[inline(always)]
+fn departed() -> bool {
+    has_departed(maps::control(Control::Generation), maps::control(Control::Departed))
+}
+
 /// Rewrites to the namespace's listener, if the agent lives, the socket can use loopback and the listener is there.
 #[inline(always)]
 fn hand_over(
@@ -145,7 +151,7 @@ fn hand_over(
     stance: Stance,
     state: &mut SocketState,
 ) -> Option<Target> {
-    if stance != Stance::Serve {
+    if stance != Stance::Serve || departed() {
         stats::count(Counter::Stale);
         return None;
     }

@@ -2,8 +2,8 @@
 //! The kernel programs: entry points only, one line each. What they do is in the modules; what they share with the
 //! agent is in `evenkeel-abi`.
 //!
-//! Always true: every program lets the operation go on (it returns 1). A program that cannot do its work leaves the
-//! operation as the application asked for it, because kube-proxy still stands behind.
+//! Always true: every program on a cgroup lets the operation go on (it returns 1). A program that cannot do its work
+//! leaves the operation as the application asked for it, because kube-proxy still stands behind.
 #![no_std]
 #![no_main]
 // The atomic add and the context loads of `sockops` need instructions that LLVM does not pick by itself.
@@ -12,14 +12,15 @@
 mod connect;
 mod ctx;
 mod events;
+mod exit;
 mod maps;
 mod names;
 mod release;
 mod sockops;
 mod stats;
 
-use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, sock_ops};
-use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, raw_tracepoint, sock_ops};
+use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, SockOpsContext};
 
 use crate::ctx::SockAddr;
 
@@ -69,6 +70,13 @@ pub fn ek_sock_release(ctx: SockContext) -> i32 {
 #[sock_ops]
 pub fn ek_sockops(ctx: SockOpsContext) -> u32 {
     sockops::event(&ctx)
+}
+
+/// The end of a thread.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn ek_exit(_: RawTracePointContext) -> i32 {
+    exit::exited();
+    0
 }
 
 #[panic_handler]

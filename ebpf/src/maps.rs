@@ -9,8 +9,8 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockHash};
 use evenkeel_abi::{
-    Backend, Control, Counter, ListenerKey, Origin, OriginKey, PodAddresses, Service, ServiceKey, Slot,
-    SocketState, maps as abi,
+    Backend, Control, Counter, ListenerKey, Origin, OriginKey, PodAddresses, Process, Service, ServiceKey,
+    Slot, SocketState, maps as abi,
 };
 
 #[map]
@@ -36,6 +36,8 @@ static ORIGINS: LruHashMap<OriginKey, Origin> = LruHashMap::with_max_entries(abi
 pub static REPORTED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(abi::REPORTED_LEN, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(abi::EVENTS_BYTES, 0);
+#[map]
+static PROCESS: Array<Process> = Array::with_max_entries(1, 0);
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
 
@@ -99,6 +101,23 @@ pub fn add_load(index: u32, by: i64) {
 #[inline(always)]
 pub fn control(which: Control) -> u64 {
     CONTROL.get(which as u32).copied().unwrap_or(0)
+}
+
+/// The agent that loaded this program.
+#[inline(always)]
+pub fn process() -> Option<Process> {
+    PROCESS.get(0).copied()
+}
+
+/// Writes that the agent of `generation` has died, if it owns the node.
+#[inline(always)]
+pub fn depart(generation: u64) {
+    if control(Control::Generation) == generation
+        && let Some(cell) = CONTROL.get_ptr_mut(Control::Departed as u32)
+    {
+        // SAFETY: an aligned u64 of the array, checked by the lookup; one store.
+        unsafe { cell.write_volatile(generation) }
+    }
 }
 
 /// The addresses of the pod that owns a namespace.

@@ -23,7 +23,7 @@ use crate::{
         RequestPathFacts, Requests,
     },
     clock::monotonic_ns,
-    kernel::{Counters, Heartbeat, Listeners, Loads, Pods},
+    kernel::{Counters, ExitHook, Heartbeat, Listeners, Loads, Pods},
     pods::{self, Phase, Role},
     proxy::Proxy,
     store::{EndpointLoad, ServiceName, Snapshot, Store},
@@ -43,6 +43,7 @@ pub(super) struct Live {
     pub(super) counters: Counters,
     pub(super) loads: Loads,
     pub(super) heartbeat: Heartbeat,
+    pub(super) exit_hook: Option<ExitHook>,
     pub(super) listeners: Listeners,
     pub(super) registered: Pods,
     pub(super) proxy: Proxy,
@@ -164,6 +165,7 @@ impl Facts for Live {
     fn faults(&self) -> Vec<String> {
         let mut faults = self.published.lock().faults.clone();
         faults.extend(self.discovery.faults());
+        faults.extend(self.exit_hook.is_none().then(|| ExitHook::MISSING.to_owned()));
         faults
     }
 }

@@ -127,11 +127,15 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
         heartbeat,
         events,
         log,
+        exit_hook,
         adopted,
         cgroup,
     } = Kernel::open(&kernel)?;
     let generation = generation(SystemTime::now(), heartbeat.next_generation()?);
     tracing::info!(adopted, generation, cgroup = %cgroup.display(), pins = %pins.display(), "kernel programs attached");
+    if let Some(hook) = &exit_hook {
+        hook.arm(std::process::id(), generation)?;
+    }
     tasks.spawn(&control, "the log of the kernel programs", log.run());
 
     let (store, store_writer) = Store::new(generation);
@@ -176,6 +180,7 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
         counters,
         loads,
         heartbeat,
+        exit_hook,
         listeners,
         registered,
         proxy,

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use evenkeel_abi::Control;
+use evenkeel_abi::{Control, has_departed};
 
 use super::{
     KernelError,
@@ -27,21 +27,22 @@ pub enum Beat {
         /// Its generation.
         generation: u64,
     },
-    /// Another agent owned it and is silent: claim again, unless this one is about to go.
+    /// Another agent owned it and is dead or silent: claim again, unless this one is about to go.
     Vacant {
         /// Its generation.
         generation: u64,
     },
 }
 
-/// Decides from our generation (zero: never claimed), the one in the map, and the heartbeat's age.
+/// Decides from our generation (zero: never claimed), the one in the map, that of the last owner that died, and the
+/// heartbeat's age.
 #[must_use]
-pub fn judge(ours: u64, owner: u64, now_ns: u64, heartbeat_ns: u64) -> Beat {
+pub fn judge(ours: u64, owner: u64, departed: u64, now_ns: u64, heartbeat_ns: u64) -> Beat {
     if ours != 0 && ours == owner {
         return Beat::Owner;
     }
     let age = now_ns.saturating_sub(heartbeat_ns);
-    if heartbeat_ns != 0 && age < ALIVE.as_nanos() as u64 {
+    if heartbeat_ns != 0 && age < ALIVE.as_nanos() as u64 && !has_departed(owner, departed) {
         Beat::Superseded { generation: owner }
     } else {
         Beat::Vacant { generation: owner }
@@ -103,8 +104,9 @@ impl Heartbeat {
     /// Looks without beating.
     pub fn look(&self) -> Result<Beat, KernelError> {
         let owner = self.control.get(Control::Generation)?;
+        let departed = self.control.get(Control::Departed)?;
         let heartbeat = self.control.get(Control::Heartbeat)?;
-        Ok(judge(self.ownership.generation(), owner, monotonic_ns(), heartbeat))
+        Ok(judge(self.ownership.generation(), owner, departed, monotonic_ns(), heartbeat))
     }
 
     /// The generation of a newer agent that lives, if there is one.
@@ -138,21 +140,28 @@ mod tests {
 
     #[test]
     fn the_agent_whose_generation_is_there_owns_the_node() {
-        assert_eq!(judge(3, 3, 90 * SECOND, 1), Beat::Owner);
+        assert_eq!(judge(3, 3, 0, 90 * SECOND, 1), Beat::Owner);
     }
 
     #[test]
     fn a_newer_live_agent_supersedes() {
-        assert_eq!(judge(3, 4, 10 * SECOND, 10 * SECOND - 1), Beat::Superseded { generation: 4 });
+        assert_eq!(judge(3, 4, 0, 10 * SECOND, 10 * SECOND - 1), Beat::Superseded { generation: 4 });
+    }
+
+    #[test]
+    fn a_newer_agent_that_died_leaves_the_node_vacant_at_once() {
+        let died = |departed| judge(3, 4, departed, 10 * SECOND, 10 * SECOND - 1);
+        assert_eq!(died(4), Beat::Vacant { generation: 4 });
+        assert_eq!(died(2), Beat::Superseded { generation: 4 }, "that was another one");
     }
 
     #[test]
     fn a_newer_silent_agent_leaves_the_node_vacant() {
-        assert_eq!(judge(3, 4, 10 * SECOND, 9 * SECOND), Beat::Vacant { generation: 4 });
+        assert_eq!(judge(3, 4, 0, 10 * SECOND, 9 * SECOND), Beat::Vacant { generation: 4 });
     }
 
     #[test]
     fn before_the_first_claim_nobody_is_owner_of_fresh_maps() {
-        assert_eq!(judge(0, 0, 10 * SECOND, 0), Beat::Vacant { generation: 0 });
+        assert_eq!(judge(0, 0, 0, 10 * SECOND, 0), Beat::Vacant { generation: 0 });
     }
 }

@@ -38,7 +38,7 @@ pub(super) const PINNED: [&str; 10] = [
 
 /// The maps that are not: see the module.
 #[cfg(test)]
-pub(super) const UNPINNED: [&str; 2] = [maps::REPORTED, maps::EVENTS];
+pub(super) const UNPINNED: [&str; 3] = [maps::REPORTED, maps::EVENTS, maps::PROCESS];
 
 /// A loaded object.
 pub(super) struct Loaded {

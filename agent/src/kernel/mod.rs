@@ -17,6 +17,7 @@
 //! | [`Origins`] | where an accepted connection wanted to go |
 //! | [`Loads`], [`Counters`] | what the programs counted |
 //! | [`Events`], [`KernelLog`] | what the programs say at once |
+//! | [`ExitHook`] | the kernel says that this agent has died |
 //!
 //! Until the first [`Heartbeat::claim`] the programs leave every connect alone.
 //!
@@ -35,6 +36,7 @@ mod counters;
 mod diff;
 mod error;
 mod events;
+mod exit;
 mod heartbeat;
 mod image;
 mod loader;
@@ -55,6 +57,7 @@ pub use counters::Counters;
 pub use diff::{Capacity, Full, GRACE, Operation, Tables};
 pub use error::KernelError;
 pub use events::{Events, KernelLog};
+pub use exit::ExitHook;
 pub use heartbeat::{ALIVE, Beat, Heartbeat, judge};
 pub use image::{Image, ServiceImage, Weighted};
 pub use maps::{Family, Listeners, Loads, Origins, Pods, backend, origin_key};

@@ -8,8 +8,9 @@ use evenkeel_abi::{Control, maps as names};
 use parking_lot::RwLock;
 
 use super::{
-    BpfSink, Capacity, Counters, Events, Heartbeat, KernelError, KernelLog, KernelWriter, Listeners, Loads,
-    Origins, Ownership, Pods, array::SharedArray, attach, cgroup, loader, ownership::ControlArray, probe,
+    BpfSink, Capacity, Counters, Events, ExitHook, Heartbeat, KernelError, KernelLog, KernelWriter,
+    Listeners, Loads, Origins, Ownership, Pods, array::SharedArray, attach, cgroup, loader,
+    ownership::ControlArray, probe,
 };
 
 /// How to open.
@@ -60,6 +61,9 @@ pub struct Kernel {
     pub events: Events,
     /// Log lines of the programs. One owner.
     pub log: KernelLog,
+    /// Tells the programs of this agent's end. `None` where the kernel does not allow it: then they learn of it when its
+    /// listeners are gone.
+    pub exit_hook: Option<ExitHook>,
     /// Whether the maps of an earlier agent were taken over.
     pub adopted: bool,
     /// What the programs are attached to.
@@ -81,6 +85,13 @@ impl Kernel {
             return Err(error);
         }
         let log = KernelLog::new(&mut object)?;
+        let exit_hook = match ExitHook::attach(&mut object) {
+            Ok(hook) => Some(hook),
+            Err(error) => {
+                tracing::warn!(%error, "{}", ExitHook::MISSING);
+                None
+            }
+        };
         let mut take =
             |name: &'static str| object.take_map(name).ok_or(KernelError::Lacks { what: "map", name });
         let control = ControlArray::new(take(names::CONTROL)?)?;
@@ -110,6 +121,7 @@ impl Kernel {
             heartbeat: Heartbeat::new(control, ownership, *stale_after, *stand_aside_after),
             events: Events::new(take(names::EVENTS)?)?,
             log,
+            exit_hook,
             adopted,
             cgroup,
         })

@@ -4,7 +4,7 @@
 use std::{io::Read, net::SocketAddr, time::Duration};
 
 use evenkeel_abi::{EventKind, service_flags::REQUEST};
-use evenkeel_agent::kernel::{Config, Family, Kernel, origin_key};
+use evenkeel_agent::kernel::{Beat, Config, Family, Kernel, origin_key};
 use socket2::{Domain, Socket};
 
 use crate::node::{Node, count, image, load, local, peer, publish};
@@ -95,6 +95,50 @@ fn a_killed_listener_costs_no_connect() {
     assert!(thief.accept().is_err(), "traffic was handed to another process");
     assert_eq!(count(&kernel, "no_listener"), 50);
     drop(first);
+}
+
+/// A process that ends when it is killed.
+fn process() -> std::process::Child {
+    std::process::Command::new("sleep").arg("60").spawn().unwrap()
+}
+
+fn kill(mut process: std::process::Child) {
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
+fn nothing_is_handed_to_a_dead_agent_whose_listener_is_still_there() {
+    let (node, kernel, _endpoint) = node();
+    let proxy = node.listen("127.0.0.1:0");
+    kernel.listeners.insert(node.cookie(), Family::V4, &proxy).unwrap();
+    let (agent, other) = (process(), process());
+    let generation = kernel.heartbeat.generation();
+    kernel.exit_hook.as_ref().unwrap().arm(agent.id(), generation).unwrap();
+    kill(other);
+    let _client = node.connect(VIP).unwrap();
+    assert_eq!((count(&kernel, "handed_over"), count(&kernel, "stale")), (1, 0), "another process died");
+    kill(agent);
+    let _client = node.connect(VIP).unwrap();
+    assert_eq!((count(&kernel, "handed_over"), count(&kernel, "stale")), (1, 1));
+    assert_eq!(load(&kernel, ENDPOINT), 1, "chosen in the kernel");
+    assert_eq!(kernel.heartbeat.look().unwrap(), Beat::Owner, "for itself an agent is never dead");
+    kernel.heartbeat.claim(generation + 1).unwrap();
+    let _client = node.connect(VIP).unwrap();
+    assert_eq!(count(&kernel, "handed_over"), 2, "the next agent is alive");
+}
+
+#[test]
+fn the_death_of_an_agent_that_was_superseded_is_none_of_the_nodes() {
+    let (node, kernel, _endpoint) = node();
+    let proxy = node.listen("127.0.0.1:0");
+    kernel.listeners.insert(node.cookie(), Family::V4, &proxy).unwrap();
+    let (old, generation) = (process(), kernel.heartbeat.generation());
+    kernel.exit_hook.as_ref().unwrap().arm(old.id(), generation).unwrap();
+    kernel.heartbeat.claim(generation + 1).unwrap();
+    kill(old);
+    let _client = node.connect(VIP).unwrap();
+    assert_eq!((count(&kernel, "handed_over"), count(&kernel, "stale")), (1, 0));
 }
 
 #[test]

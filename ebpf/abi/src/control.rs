@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The few numbers by which agents steer the programs and see each other: ABI version, generation, heartbeat.
+//! The few numbers by which agents steer the programs and see each other: ABI version, generation, heartbeat, death.
 //!
 //! Each is one `u64` of its own, so that every write is whole. Times are nanoseconds of `CLOCK_MONOTONIC`, which
 //! is what `bpf_ktime_get_ns` reads.
@@ -18,6 +18,8 @@ pub enum Control {
     StaleAfter = 3,
     /// Age of the heartbeat from which endpoints are no longer trusted and every connect is left alone.
     StandAsideAfter = 4,
+    /// Generation of the last owner that died, written by the kernel as it does; see [`has_departed`](crate::has_departed).
+    Departed = 5,
 }
 
 impl Control {

@@ -11,7 +11,7 @@ pub enum Counter {
     HandedOver = 1,
     /// Balanced in the kernel though the port is per request: the namespace has no live listener.
     NoListener = 2,
-    /// Balanced in the kernel though the port is per request: the heartbeat is stale.
+    /// Balanced in the kernel though the port is per request: the heartbeat is stale, or the agent has died.
     Stale = 3,
     /// Balanced in the kernel though the port is per request: the socket cannot use loopback.
     Unsuitable = 4,

@@ -20,6 +20,7 @@ mod counters;
 mod event;
 mod origin;
 mod pod;
+mod process;
 mod select;
 mod service;
 mod socket;
@@ -33,6 +34,7 @@ pub use counters::Counter;
 pub use event::{Event, EventKind};
 pub use origin::{Origin, OriginKey};
 pub use pod::{ListenerKey, PodAddresses};
+pub use process::{Process, has_departed};
 pub use select::{Candidate, choose, draw, position};
 pub use service::{Service, ServiceKey, service_flags};
 pub use socket::{SocketKind, SocketState};
@@ -76,6 +78,8 @@ pub mod maps {
     pub const REPORTED: &str = "REPORTED";
     /// Ring buffer of [`Event`](crate::Event).
     pub const EVENTS: &str = "EVENTS";
+    /// Array of one [`Process`](crate::Process): the agent that loaded the programs. Each agent has its own.
+    pub const PROCESS: &str = "PROCESS";
     /// Socket storage: [`SocketState`](crate::SocketState).
     pub const SOCKETS: &str = "SOCKETS";
 
@@ -97,7 +101,7 @@ pub mod maps {
     pub const EVENTS_BYTES: u32 = 65_536;
 }
 
-/// Names of the programs in the object, which are also the names of their pinned links.
+/// Names of the programs in the object, which are also the names of their links where these are pinned.
 pub mod programs {
     /// `cgroup/connect4`.
     pub const CONNECT4: &str = "ek_connect4";
@@ -115,6 +119,8 @@ pub mod programs {
     pub const SOCK_RELEASE: &str = "ek_sock_release";
     /// `sockops`.
     pub const SOCKOPS: &str = "ek_sockops";
+    /// `raw_tracepoint/sched_process_exit`. Its link goes with the agent, which is what it waits for.
+    pub const EXIT: &str = "ek_exit";
 }
 
 /// Fails to compile when `$t` is not exactly `$size` bytes, that is: when padding crept in or a field moved.

@@ -2,8 +2,8 @@
 //! The promise to aya that these records may be copied to and from maps as bytes. Userspace only.
 
 use crate::{
-    Address, Backend, Event, ListenerKey, Origin, OriginKey, PodAddresses, Service, ServiceKey, Slot,
-    SocketState,
+    Address, Backend, Event, ListenerKey, Origin, OriginKey, PodAddresses, Process, Service, ServiceKey,
+    Slot, SocketState,
 };
 
 macro_rules! pod {
@@ -21,6 +21,7 @@ pod!(
     Origin,
     OriginKey,
     PodAddresses,
+    Process,
     Service,
     ServiceKey,
     Slot,

@@ -33,6 +33,8 @@ enum Command {
     EchoServer(Rest),
     /// Counts what connects lead to (run inside a pod)
     ProbeConnect(Rest),
+    /// Holds connections and makes broken ones anew (run inside a pod)
+    ProbeReconnect(Rest),
     /// A real Kubernetes cluster: up, down, kubectl
     Cluster(Rest),
     /// Holds a pod's namespaces (internal)
@@ -68,6 +70,7 @@ fn run(command: Command) -> Result<()> {
         Command::Client(rest) => evenkeel_testbed::peer::client::main(rest.args),
         Command::EchoServer(rest) => evenkeel_testbed::probe::echo::main(rest.args),
         Command::ProbeConnect(rest) => evenkeel_testbed::probe::connect::main(rest.args),
+        Command::ProbeReconnect(rest) => evenkeel_testbed::probe::reconnect::main(rest.args),
         Command::Cluster(rest) => evenkeel_testbed::cluster::main(rest.args),
         Command::Pause => evenkeel_testbed::pause::main(),
         Command::NodeInit(rest) => evenkeel_testbed::node_init(rest.args),

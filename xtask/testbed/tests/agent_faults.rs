@@ -6,8 +6,8 @@ mod world;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use evenkeel_testbed::eventually;
-use evenkeel_testbed::probe::connect::Report;
+use evenkeel_testbed::probe::{connect::Report, reconnect::Report as Reconnects};
+use evenkeel_testbed::{Spawn, eventually};
 use world::{
     ECHO_VIP, GRPC_VIP, LOAD_END, Load, Plan, SOON, World, all_well, probe, start_load, start_probe,
 };
@@ -46,6 +46,39 @@ fn no_connect_fails_when_the_agent_is_killed() -> Result<()> {
     Load::of(&start_load(&client, 200, 1_500, &[])?)?.flawless(200)?;
     let status = world.agents[0].status()?;
     ensure!(status["request_path"]["requests"].as_u64() > Some(200), "{status}");
+    world.fabric.close()
+}
+
+/// How often the agent is killed under clients that connect again at once.
+const KILLS: usize = 10;
+/// Clients that hold a connection.
+const HELD: u64 = 16;
+/// How long all go on after a kill.
+const AFTER: Duration = Duration::from_millis(200);
+
+#[test]
+fn who_connects_again_while_the_agent_dies_is_not_refused_and_not_cut_off_twice() -> Result<()> {
+    let mut world = World::new(&ONE)?;
+    let client = world.clients[0].clone();
+    let held = HELD.to_string();
+    for _ in 0..KILLS {
+        let probe =
+            client.spawn(&Spawn::testbed(["probe-reconnect", "--target", GRPC_VIP, "--held", &held])?)?;
+        probe.wait_stdout(|text| text.contains("holding"), SOON)?;
+        eventually("the agent carries their connections", SOON, || {
+            let status = world.agents[0].status()?;
+            ensure!(status["request_path"]["client_connections"].as_u64() >= Some(HELD), "{status}");
+            Ok(())
+        })?;
+        world.agents[0].kill()?;
+        std::thread::sleep(AFTER);
+        probe.terminate()?;
+        let report = Reconnects::last(&probe.finish(SOON)?)?;
+        ensure!(report.errors.is_empty(), "connects failed: {report:?}");
+        // Twice would mean that a dying agent had been handed a connection.
+        ensure!(report.broken == HELD, "each connection breaks once: {report:?}");
+        world.restart_agent(0)?;
+    }
     world.fabric.close()
 }
 

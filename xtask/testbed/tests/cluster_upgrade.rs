@@ -149,6 +149,11 @@ impl World {
 
     /// All agents at once, by SIGKILL.
     fn kill_all(&self) -> Result<()> {
+        for agent in install::agents(&self.cluster)? {
+            // Among them: that the kernel does not tell of its end, for want of a right.
+            let faults = agent.ask(&self.cluster, &["status"])?["faults"].take();
+            ensure!(faults.as_array().is_some_and(Vec::is_empty), "{}: {faults}", agent.name);
+        }
         self.all().iter().try_for_each(|(_, clients, _)| clients.measure_anew())?;
         let killed = SystemTime::now();
         for worker in self.cluster.nodes() {

@@ -17,6 +17,8 @@ use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::error_name;
+
 #[derive(Debug, Parser)]
 struct Args {
     /// Where to connect.
@@ -143,22 +145,22 @@ fn once(args: &Args, report: &mut Report) -> Option<BufReader<TcpStream>> {
     let mut stream = match connected {
         Ok(stream) => BufReader::new(stream),
         Err(error) => {
-            count(&mut report.errors, name(&error));
+            count(&mut report.errors, error_name(&error));
             return None;
         }
     };
     let mut line = String::new();
     match stream.read_line(&mut line) {
         Ok(0) => count(&mut report.broken, "closed".into()),
-        Err(error) => count(&mut report.broken, name(&error)),
+        Err(error) => count(&mut report.broken, error_name(&error)),
         Ok(_) => {
             let (server, seen) = line.trim().split_once(' ').unwrap_or((line.trim(), "?"));
             count(&mut report.servers, server.into());
             count(&mut report.seen_as, seen.into());
             let peer = stream.get_ref().peer_addr();
-            count(&mut report.peer_names, peer.map_or_else(|e| name(&e), |a| a.to_string()));
+            count(&mut report.peer_names, peer.map_or_else(|e| error_name(&e), |a| a.to_string()));
             let own = stream.get_ref().local_addr();
-            count(&mut report.socket_names, own.map_or_else(|e| name(&e), |a| a.ip().to_string()));
+            count(&mut report.socket_names, own.map_or_else(|e| error_name(&e), |a| a.ip().to_string()));
             return Some(stream);
         }
     }
@@ -187,21 +189,11 @@ fn again(stream: &mut BufReader<TcpStream>, report: &mut Report) {
     let answer = stream.get_mut().write_all(b"again\n").and_then(|()| stream.read_line(&mut line));
     match answer {
         Ok(0) => count(&mut report.broken, "closed".into()),
-        Err(error) => count(&mut report.broken, name(&error)),
+        Err(error) => count(&mut report.broken, error_name(&error)),
         Ok(_) => {}
     }
 }
 
 fn count(counts: &mut BTreeMap<String, u64>, key: String) {
     *counts.entry(key).or_default() += 1;
-}
-
-/// `ECONNREFUSED` and the like; a timeout of our own is `timeout`.
-fn name(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EAGAIN) => "timeout".into(),
-        Some(code) => format!("{:?}", nix::errno::Errno::from_raw(code)),
-        None if error.kind() == std::io::ErrorKind::TimedOut => "timeout".into(),
-        None => error.to_string(),
-    }
 }
