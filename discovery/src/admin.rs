@@ -6,13 +6,13 @@
 //! | `desk` | the handles that answers are read from |
 //! | `describe` | Services and clients into messages |
 //! | `load` | reported load into messages |
-//! | `resolve` | a Service or a client by the name that a person typed |
+//! | `resolve` | a client by the name that a person typed |
 //! | `server` | the RPCs of the admin API |
 //! | `csds` | the client status discovery service |
-//! | `socket` | the unix socket: owner only |
 //!
 //! What must always be true: reads only; nothing here makes a stream or the indexer wait; only root and the service's own
-//! user are answered. Deliberately not here: access over TCP, where names of all Services and clients do not belong.
+//! user are answered. Deliberately not here: the unix socket and what a person means by a Service's
+//! name ([`evenkeel_console`]); access over TCP, where names of all Services and clients do not belong.
 
 mod csds;
 mod describe;
@@ -20,8 +20,6 @@ mod desk;
 mod load;
 mod resolve;
 mod server;
-mod socket;
 
 pub use self::desk::Desk;
 pub use self::server::serve;
-pub use self::socket::{AdminSocket, SocketError};

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use evenkeel_console::socket::{AdminSocket, SocketError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, AdminSocket, Desk, SocketError};
+use crate::admin::{self, Desk};
 use crate::config::{self, AdminPlace, Config, FallbackPlace, Listen, Security};
 use crate::events::Events;
 use crate::feed::Feeds;
@@ -243,7 +244,7 @@ async fn bind_admin(place: &AdminPlace) -> Result<Option<AdminSocket>, SocketErr
         AdminPlace::IfPossible(path) => (path, false),
         AdminPlace::At(path) => (path, true),
     };
-    match AdminSocket::bind(path).await {
+    match AdminSocket::bind_alone(path).await {
         Ok(socket) => {
             tracing::info!(protocol = "admin", path = %path.display(), "listening");
             Ok(Some(socket))

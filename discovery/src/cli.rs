@@ -4,9 +4,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `args` | flags and subcommands |
-//! | `ask` | the client of the admin API, and what to say when it does not answer |
+//! | `ask` | the questions of the admin API |
 //! | `tables` | messages as tables for people |
-//! | `text` | what tables are made of |
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. JSON is the message with its field names; tables may change between
 //! versions, JSON only grows.
@@ -14,14 +13,13 @@
 mod args;
 mod ask;
 mod tables;
-mod text;
 
 use std::process::ExitCode;
 
+use evenkeel_console::{ask::AskError, json, print};
 use evenkeel_proto::discovery_admin as api;
 
 pub use self::args::{Cli, Command, Query, Question};
-pub use self::ask::AskError;
 
 /// A command failed: what a person reads.
 #[derive(Debug, thiserror::Error)]
@@ -88,17 +86,4 @@ async fn answer(question: Question) -> Result<String, AskError> {
 
 fn shown<M: serde::Serialize>(query: &Query, message: &M, table: impl Fn(&M, usize) -> String) -> String {
     if query.json() { json(message) } else { table(message, query.rows()) }
-}
-
-fn json(message: &impl serde::Serialize) -> String {
-    // Our messages are plain structs of numbers, strings and lists: nothing in them can fail to serialise.
-    let mut text = serde_json::to_string_pretty(message).unwrap_or_default();
-    text.push('\n');
-    text
-}
-
-/// A reader that closed its end (`evenkeel-discovery clients | head`) is no error.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

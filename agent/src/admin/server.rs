@@ -3,16 +3,13 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use evenkeel_console::{resolve, socket::AdminSocket};
 use evenkeel_proto::admin::{self as api, admin_server};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{
-    describe, explain,
-    facts::Facts,
-    resolve::{ResolveError, resolve},
-    socket::AdminSocket,
-};
+use super::{describe, explain, facts::Facts};
+use crate::store::{Service, Snapshot};
 
 /// Serves the admin API on `socket` until `stop`. The socket's file is removed at the end, unless a newer agent has
 /// replaced it.
@@ -53,7 +50,7 @@ impl admin_server::Admin for Rpcs {
         request: Request<api::ListEndpointsRequest>,
     ) -> Answer<api::ListEndpointsResponse> {
         let snapshot = self.facts.snapshot();
-        let service = resolve(&snapshot, &request.get_ref().service).map_err(refusal)?;
+        let service = known(&snapshot, &request.get_ref().service)?;
         let endpoints = describe::endpoints(&*self.facts, service);
         Ok(Response::new(api::ListEndpointsResponse { service: service.spec.name.to_string(), endpoints }))
     }
@@ -77,9 +74,11 @@ impl admin_server::Admin for Rpcs {
     }
 }
 
-fn refusal(error: ResolveError) -> Status {
-    match error {
-        ResolveError::Ambiguous { .. } => Status::invalid_argument(error.to_string()),
-        _ => Status::not_found(error.to_string()),
-    }
+/// The Service that is meant.
+fn known<'s>(snapshot: &'s Snapshot, asked: &str) -> Result<&'s Service, Status> {
+    let services: Vec<(String, &Service)> =
+        snapshot.services.iter().map(|(name, service)| (name.to_string(), &**service)).collect();
+    let meant = resolve::service(services.iter().map(|(name, _)| name.as_str()), asked)?;
+    let found = services.iter().find(|(name, _)| name == meant);
+    found.map(|(_, service)| *service).ok_or_else(|| Status::not_found(meant))
 }

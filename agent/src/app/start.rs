@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use evenkeel_console::socket::{AdminSocket, PreparedSocket};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,7 @@ use super::{
     tasks::Tasks,
 };
 use crate::{
-    admin::{self, AdminSocket, Facts, PreparedSocket},
+    admin::{self, Facts},
     config::Config,
     kernel::{self, Beat, BpfSink, Events, Heartbeat, Kernel},
     pods::{self, Role},

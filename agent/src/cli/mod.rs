@@ -4,9 +4,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `args` | command line |
-//! | `ask` | the client of the admin API, and what to say when it does not answer |
+//! | `ask` | the questions of the admin API |
 //! | `tables` | messages as tables for people |
-//! | `bar` | small bars |
 //! | `detach` | taking everything out of the kernel, without an agent |
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. JSON is the message with its field names; tables may change between
@@ -14,7 +13,6 @@
 
 mod args;
 mod ask;
-mod bar;
 mod detach;
 mod tables;
 
@@ -22,13 +20,14 @@ use std::{io::IsTerminal as _, process::ExitCode};
 
 pub use args::{Cli, Command};
 use args::{Output, Query};
+use evenkeel_console::{ask::AskError, json, print};
 
 /// A command failed: what a person reads, and the exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The admin API did not answer, or refused.
     #[error(transparent)]
-    Ask(#[from] ask::AskError),
+    Ask(#[from] AskError),
     /// Detaching failed or was refused.
     #[error(transparent)]
     Detach(#[from] detach::DetachError),
@@ -107,17 +106,4 @@ fn answer<M: serde::Serialize>(query: &Query, message: &M, table: impl Fn(&M) ->
         Output::Json => json(message),
         Output::Table => table(message),
     }
-}
-
-fn json(message: &impl serde::Serialize) -> String {
-    // Our messages are plain structs of numbers, strings and lists: nothing in them can fail to serialise.
-    let mut text = serde_json::to_string_pretty(message).unwrap_or_default();
-    text.push('\n');
-    text
-}
-
-/// A reader that closed its end (`evenkeel services | head`) is no error.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

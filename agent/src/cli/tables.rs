@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Messages as tables for people. Pure: message in, text out. Nothing is wider than [`WIDTH`] columns, except a single word
-//! that cannot be broken.
+//! Messages as tables for people. Pure: message in, text out.
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+use evenkeel_console::{
+    bar,
+    table::{Lines, bullets, count, dash, finish, table, time, wrapped},
+};
 use evenkeel_proto::admin as api;
-
-use super::bar::bar;
-
-/// Half a wide terminal, the whole of a narrow one.
-const WIDTH: u16 = 100;
 
 /// `evenkeel status`.
 pub(super) fn status(status: &api::Status) -> String {
@@ -58,14 +55,9 @@ pub(super) fn status(status: &api::Status) -> String {
         );
     }
     if let Some(kernel) = &status.kernel {
-        out.counters(kernel);
+        out.0.push_str(&counters(kernel));
     }
-    if !status.faults.is_empty() {
-        out.0.push_str("\nFaults\n");
-        for fault in &status.faults {
-            out.0.push_str(&wrapped(fault, "  - ", "    "));
-        }
-    }
+    out.0.push_str(&bullets("Faults", &status.faults, usize::MAX));
     out.0
 }
 
@@ -101,8 +93,11 @@ pub(super) fn services(list: &api::ListServicesResponse) -> String {
         return "No Service has opted in: label one with evenkeel.io/balance=connection or =request.\n"
             .to_owned();
     }
-    let mut table =
-        table(&["SERVICE", "ADDRESS", "PORT", "PATH", "STRATEGY", "ZONE", "ACTIVE", "", "PLAN"], &[2, 6]);
+    let mut table = table(
+        &["SERVICE", "ADDRESS", "PORT", "PATH", "STRATEGY", "ZONE", "ACTIVE", "", "PLAN"],
+        &[2, 6],
+        &[],
+    );
     for service in &list.services {
         let address = service.addresses.join(" ");
         let address = if address.is_empty() { "-".to_owned() } else { address };
@@ -145,8 +140,7 @@ pub(super) fn endpoints(list: &api::ListEndpointsResponse) -> String {
 fn endpoint_table(endpoints: &[api::Endpoint]) -> String {
     let columns =
         ["PORT", "ENDPOINT", "POD", "ZONE", "STATE", "OPEN", "", "IN FLIGHT", "", "REQUESTS", "FAILED"];
-    let mut table = table(&columns, &[0, 5, 7, 9, 10]);
-    whole(&mut table, 1);
+    let mut table = table(&columns, &[0, 5, 7, 9, 10], &[1]);
     let sockets = endpoints.iter().map(|e| e.open_sockets).max().unwrap_or_default();
     let in_flight = endpoints.iter().map(|e| e.requests_in_flight).max().unwrap_or_default();
     for endpoint in endpoints {
@@ -180,9 +174,7 @@ pub(super) fn connections(list: &api::ListConnectionsResponse) -> String {
     }
     let columns =
         ["PATH", "SERVICE", "POD", "CLIENT", "ENDPOINT", "OPEN", "SPEAKS", "REQUESTS", "IN FLIGHT", "AGE"];
-    let mut table = table(&columns, &[5, 7, 8, 9]);
-    whole(&mut table, 3);
-    whole(&mut table, 4);
+    let mut table = table(&columns, &[5, 7, 8, 9], &[3, 4]);
     for row in &list.connections {
         let per_request = row.path == "request";
         let only = |text: String| if per_request { text } else { "-".to_owned() };
@@ -220,100 +212,27 @@ pub(super) fn explanation(explanation: &api::Explanation) -> String {
     text
 }
 
-#[derive(Default)]
-struct Lines(String);
-
-impl Lines {
-    fn field(&mut self, name: &str, value: &str) {
-        self.0.push_str(&wrapped(value, &format!("{name:<14}"), &" ".repeat(14)));
-    }
-
-    fn counters(&mut self, kernel: &api::Kernel) {
-        let counted: Vec<_> = kernel.counters.iter().filter(|counter| counter.value > 0).collect();
-        if !counted.is_empty() {
-            let largest = counted.iter().map(|counter| counter.value).max().unwrap_or_default();
-            let mut table = table(&["CONNECTS", "COUNT", ""], &[1]);
-            for counter in counted {
-                table.add_row([counter.name.clone(), counter.value.to_string(), bar(counter.value, largest)]);
-            }
-            self.0.push('\n');
-            self.0.push_str(&finish(&table));
+/// What the kernel programs counted, and how full the maps are.
+fn counters(kernel: &api::Kernel) -> String {
+    let mut text = String::new();
+    let counted: Vec<_> = kernel.counters.iter().filter(|counter| counter.value > 0).collect();
+    if !counted.is_empty() {
+        let largest = counted.iter().map(|counter| counter.value).max().unwrap_or_default();
+        let mut table = table(&["CONNECTS", "COUNT", ""], &[1], &[]);
+        for counter in counted {
+            table.add_row([counter.name.clone(), counter.value.to_string(), bar(counter.value, largest)]);
         }
-        if !kernel.maps.is_empty() {
-            let mut table = table(&["MAP", "USED", "OF", ""], &[1, 2]);
-            for map in &kernel.maps {
-                let used = bar(map.used, map.capacity);
-                table.add_row([map.map.clone(), map.used.to_string(), map.capacity.to_string(), used]);
-            }
-            self.0.push('\n');
-            self.0.push_str(&finish(&table));
+        text.push('\n');
+        text.push_str(&finish(&table));
+    }
+    if !kernel.maps.is_empty() {
+        let mut table = table(&["MAP", "USED", "OF", ""], &[1, 2], &[]);
+        for map in &kernel.maps {
+            let used = bar(map.used, map.capacity);
+            table.add_row([map.map.clone(), map.used.to_string(), map.capacity.to_string(), used]);
         }
+        text.push('\n');
+        text.push_str(&finish(&table));
     }
-}
-
-fn table(header: &[&str], right_aligned: &[usize]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(WIDTH);
-    table.set_header(header.to_vec());
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if right_aligned.contains(&i) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// Keeps a column's words whole: an address broken in two cannot be copied.
-fn whole(table: &mut Table, column: usize) {
-    if let Some(column) = table.column_mut(column) {
-        column.set_constraint(ColumnConstraint::ContentWidth);
-    }
-}
-
-fn finish(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// Wraps at words to [`WIDTH`] columns.
-fn wrapped(text: &str, first: &str, rest: &str) -> String {
-    let (mut out, mut line) = (String::new(), first.to_owned());
-    let mut empty = true;
-    for word in text.split_whitespace() {
-        if !empty && line.chars().count() + 1 + word.chars().count() > usize::from(WIDTH) {
-            out.push_str(line.trim_end());
-            out.push('\n');
-            rest.clone_into(&mut line);
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    out.push_str(line.trim_end());
-    out.push('\n');
-    out
-}
-
-fn dash(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
-}
-
-fn count(number: u64, noun: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{s}")
-}
-
-/// A time as people say it: the two largest units.
-fn time(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
+    text
 }

@@ -75,7 +75,7 @@ fn a_name_alone_is_enough_where_it_is_unambiguous() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         text(&output.stderr),
-        "evenkeel: echo is ambiguous: demo/echo, prod/echo; give NAMESPACE/NAME\n"
+        "evenkeel: \"echo\" is ambiguous: demo/echo, prod/echo; give NAMESPACE/NAME\n"
     );
     assert_eq!(server.answer(&["endpoints", "prod/echo"]), "prod/echo has no endpoints.\n");
 }
@@ -91,17 +91,17 @@ fn an_unknown_service_is_answered_with_what_exists() {
     };
     assert_eq!(
         refusal("demo/ecko"),
-        "evenkeel: no Service demo/ecko has opted in; did you mean demo/echo or prod/echo?\n"
+        "evenkeel: no Service \"demo/ecko\" has opted in; did you mean demo/echo or prod/echo?\n"
     );
     assert_eq!(
         refusal("frontend"),
-        "evenkeel: no Service frontend has opted in; those that have: demo/dns, demo/echo, prod/echo\n"
+        "evenkeel: no Service \"frontend\" has opted in; those that have: demo/dns, demo/echo, prod/echo\n"
     );
     let all = vec![name("demo", "echo"), name("demo", "dns"), name("prod", "echo")];
     fake.writer.lock().unwrap().apply(Batch { services_removed: all, ..Batch::default() });
     assert_eq!(
         refusal("echo"),
-        "evenkeel: no Service echo has opted in, nor has any other; label one with evenkeel.io/balance\n"
+        "evenkeel: no Service \"echo\" has opted in, nor has any other; label one with evenkeel.io/balance\n"
     );
 }
 

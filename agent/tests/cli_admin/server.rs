@@ -8,7 +8,8 @@ use std::{
     thread::JoinHandle,
 };
 
-use evenkeel_agent::admin::{self, AdminSocket, Facts};
+use evenkeel_agent::admin::{self, Facts};
+use evenkeel_console::socket::AdminSocket;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Server {

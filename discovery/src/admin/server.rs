@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
+use evenkeel_console::resolve::service as resolve_service;
+use evenkeel_console::socket::AdminSocket;
 use evenkeel_proto::discovery_admin as api;
 use evenkeel_proto::discovery_admin::discovery_admin_server::{DiscoveryAdmin, DiscoveryAdminServer};
 use evenkeel_xds::{ResourceSource, type_url};
@@ -14,9 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::csds::Csds;
 use super::desk::Desk;
-use super::resolve::{self, ResolveError};
-use super::socket::AdminSocket;
-use super::{describe, load};
+use super::{describe, load, resolve};
 use crate::http;
 use crate::registry::Client;
 use crate::snapshot::{ClientView, Snapshot};
@@ -68,7 +68,7 @@ impl DiscoveryAdmin for Rpcs {
     async fn get_client(&self, request: Request<api::GetClientRequest>) -> Answer<api::ClientDetail> {
         let clients = self.desk.registry.clients();
         let names = clients.iter().map(|client| (client.stream, &*client.id));
-        let stream = resolve::client(names, &request.get_ref().client).map_err(refusal)?;
+        let stream = resolve::client(names, &request.get_ref().client)?;
         let asked = self.desk.registry.ask(stream).await;
         // Read again: what it held before it answered would contradict the answer.
         let now: Vec<Client> = self.desk.registry.clients();
@@ -145,12 +145,5 @@ fn service(snapshot: Arc<Snapshot>, name: &str, zone: String) -> api::Service {
 /// The name of the Service that is meant.
 fn known(snapshot: &Snapshot, asked: &str) -> Result<String, Status> {
     let names: Vec<&str> = snapshot.services().map(|(name, _)| &**name).collect();
-    resolve::service(names.iter().copied(), asked).map(str::to_owned).map_err(refusal)
-}
-
-fn refusal(error: ResolveError) -> Status {
-    match error {
-        ResolveError::Ambiguous { .. } => Status::invalid_argument(error.to_string()),
-        _ => Status::not_found(error.to_string()),
-    }
+    Ok(resolve_service(names.iter().copied(), asked)?.to_owned())
 }

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use evenkeel_console::spark;
+use evenkeel_console::table::{Lines, and_more, bullets, count, dash, finish, millis, table, time, wrapped};
 use evenkeel_proto::discovery_admin as api;
 use evenkeel_xds::type_url;
-
-use super::text::{Lines, and_more, bullets, count, dash, finish, millis, spark, table, time, wrapped};
 
 /// A client that has not acknowledged for as long is worth a word; a shorter time is a round trip.
 const WAITING_MS: u64 = 1_000;

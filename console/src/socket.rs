@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The unix socket of the admin API.
+//! The unix socket of an admin API.
 //!
 //! Always true: a folder made here is 0700, the socket is 0600 before its path is known; a peer that is neither root nor the
-//! agent's own user is dropped unanswered. The path is replaced by rename: a socket of a dead agent disappears, that of a
-//! live one (two agents overlap during an upgrade) passes to the newer without an instant in which nobody answers, and
-//! the older removes nothing that is not its own.
+//! process' own user is dropped unanswered. The path is replaced by rename: the socket of a dead process disappears, that of
+//! a live one (two agents overlap during an upgrade) passes to the newer without an instant in which nobody answers, and
+//! the older removes nothing that is not its own. Who wants no such heir asks for [`AdminSocket::bind_alone`].
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 
-/// Owner only: the API tells names and addresses of everything on the node.
+/// Owner only: the API tells names and addresses of everything on the node, or in the cluster.
 const SOCKET_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
@@ -63,8 +63,8 @@ impl PreparedSocket {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let temporary = path.with_extension(format!("{}-{}.new", std::process::id(), now.as_nanos()));
         let listener = UnixListener::bind(&temporary).map_err(fail("bind it"))?;
-        let inode = fs::symlink_metadata(&temporary).map_err(fail("read its metadata"))?.ino();
-        let file = SocketFile { path: temporary, inode };
+        let metadata = fs::symlink_metadata(&temporary).map_err(fail("read its metadata"))?;
+        let file = SocketFile { path: temporary, inode: metadata.ino(), owner: metadata.uid() };
         fs::set_permissions(&file.path, fs::Permissions::from_mode(SOCKET_MODE))
             .map_err(fail("set its permissions"))?;
         Ok(Self { listener, path: path.to_owned(), file })
@@ -97,10 +97,23 @@ impl AdminSocket {
         PreparedSocket::bind(path)?.install()
     }
 
+    /// As [`AdminSocket::bind`], unless somebody answers there.
+    ///
+    /// # Errors
+    /// As its, and when somebody does.
+    pub async fn bind_alone(path: &Path) -> Result<Self, SocketError> {
+        if UnixStream::connect(path).await.is_ok() {
+            let source = io::Error::new(io::ErrorKind::AddrInUse, "another process answers there");
+            return Err(SocketError { path: path.to_owned(), operation: "bind it", source });
+        }
+        Self::bind(path)
+    }
+
     /// The connections of peers that may ask, and the guard that removes the socket's file when dropped.
-    pub(super) fn into_incoming(self) -> (impl Stream<Item = io::Result<UnixStream>>, SocketFile) {
+    pub fn into_incoming(self) -> (impl Stream<Item = io::Result<UnixStream>>, SocketFile) {
         let Self { listener, file } = self;
-        let own = nix::unistd::geteuid().as_raw();
+        // Who made the file is who runs the process.
+        let own = file.owner;
         let incoming = UnixListenerStream::new(listener).filter(move |accepted| {
             let keep = match accepted {
                 Ok(stream) => may_ask(stream, own),
@@ -132,16 +145,17 @@ fn may_ask(stream: &UnixStream, own: u32) -> bool {
     }
 }
 
-/// Root and the agent's own user may ask.
+/// Root and the process' own user may ask.
 fn allowed(peer: u32, own: u32) -> bool {
     peer == 0 || peer == own
 }
 
 /// The socket's file; removed when dropped, if it is still ours.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: u64,
+    owner: u32,
 }
 
 impl Drop for SocketFile {
@@ -170,17 +184,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_left_by_a_dead_agent_is_replaced() {
+    async fn a_socket_left_by_a_dead_process_is_replaced() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("admin.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(UnixStream::connect(&path).await.is_err());
-        let _socket = AdminSocket::bind(&path).unwrap();
+        let _socket = AdminSocket::bind_alone(&path).await.unwrap();
         UnixStream::connect(&path).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_newer_agent_takes_the_path_over_and_the_older_leaves_it_there() {
+    async fn who_wants_to_be_alone_does_not_replace_a_live_one() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("admin.sock");
+        let _live = AdminSocket::bind(&path).unwrap();
+        let error = AdminSocket::bind_alone(&path).await.unwrap_err().to_string();
+        assert!(error.contains("cannot bind it: another process answers there"), "{error}");
+        UnixStream::connect(&path).await.unwrap();
+        assert_eq!(fs::read_dir(top.path()).unwrap().count(), 1, "no temporary name stays");
+    }
+
+    #[tokio::test]
+    async fn a_newer_process_takes_the_path_over_and_the_older_leaves_it_there() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("admin.sock");
         let older = AdminSocket::bind(&path).unwrap();
