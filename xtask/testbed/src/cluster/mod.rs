@@ -128,9 +128,11 @@ impl Cluster {
         waited.or_else(|error| self.blame(error))?;
         self.setup.say("all nodes are Ready");
         for namespace in ["default", "kube-system"] {
-            let wanted =
-                ["--for=create", "-n", namespace, "serviceaccount/default", "configmap/kube-root-ca.crt"];
-            self.kubectl.wait(&wanted, NODES_READY).or_else(|error| self.blame(error))?;
+            for wanted in ["serviceaccount/default", "configmap/kube-root-ca.crt"] {
+                // One at a time: where two are missing, `kubectl wait --for=create` fails at once instead of waiting.
+                let created = self.kubectl.wait(&["--for=create", "-n", namespace, wanted], NODES_READY);
+                created.or_else(|error| self.blame(error))?;
+            }
         }
         self.setup.say("pods can be scheduled");
         Ok(())
