@@ -3,7 +3,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `socket` | the unix socket of an admin API: owner only |
+//! | `socket` | unix sockets for their owner only |
 //! | `ask` | its client, and what to say when it does not answer |
 //! | `resolve` | what a person means by a name |
 //! | `table` | what tables for people are made of |

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use evenkeel_console::socket::{AdminSocket, SocketError};
+use evenkeel_console::socket::{PrivateSocket, SocketError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -238,13 +238,13 @@ impl App {
 }
 
 /// The default place is a convenience: a service that cannot have it serves all the same.
-async fn bind_admin(place: &AdminPlace) -> Result<Option<AdminSocket>, SocketError> {
+async fn bind_admin(place: &AdminPlace) -> Result<Option<PrivateSocket>, SocketError> {
     let (path, asked) = match place {
         AdminPlace::None => return Ok(None),
         AdminPlace::IfPossible(path) => (path, false),
         AdminPlace::At(path) => (path, true),
     };
-    match AdminSocket::bind_alone(path).await {
+    match PrivateSocket::bind_alone(path, "--admin-socket").await {
         Ok(socket) => {
             tracing::info!(protocol = "admin", path = %path.display(), "listening");
             Ok(Some(socket))
@@ -257,7 +257,7 @@ async fn bind_admin(place: &AdminPlace) -> Result<Option<AdminSocket>, SocketErr
     }
 }
 
-async fn administer(socket: AdminSocket, desk: Desk, shutdown: CancellationToken) {
+async fn administer(socket: PrivateSocket, desk: Desk, shutdown: CancellationToken) {
     if let Err(error) = admin::serve(socket, desk, shutdown).await {
         tracing::error!(%error, "the admin API has stopped");
     }

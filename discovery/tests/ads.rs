@@ -257,7 +257,7 @@ async fn a_unix_socket_is_for_its_owner_and_is_removed_at_the_end() {
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let second = App::start(&config).await.unwrap_err();
     assert!(matches!(second, StartError::Bind { .. }));
-    assert!(second.to_string().contains("another process serves on this socket"), "{second}");
+    assert!(second.to_string().contains("another process answers there"), "{second}");
     app.shutdown().await;
     assert!(!path.exists());
 }

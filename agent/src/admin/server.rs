@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use evenkeel_console::{resolve, socket::AdminSocket};
+use evenkeel_console::{resolve, socket::PrivateSocket};
 use evenkeel_proto::admin::{self as api, admin_server};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -17,7 +17,7 @@ use crate::store::{Service, Snapshot};
 /// # Errors
 /// Whatever tonic reports; errors of single connections do not end it.
 pub async fn serve(
-    socket: AdminSocket,
+    socket: PrivateSocket,
     facts: Arc<dyn Facts>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {

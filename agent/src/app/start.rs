@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use evenkeel_console::socket::{AdminSocket, PreparedSocket};
+use evenkeel_console::socket::{PreparedSocket, PrivateSocket};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -115,7 +115,7 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
     let control = Handle::current();
     // What can be refused for a simple reason comes first: nothing has been changed then.
     let http = HttpServer::bind(http)?;
-    let admin_socket = PreparedSocket::bind(&admin_socket)?;
+    let admin_socket = PreparedSocket::bind(&admin_socket, "--admin-socket")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node, zone, %discovery, "starting");
     let kernel = kernel::Config { cgroup, stale_after, stand_aside_after, ..kernel::Config::new(&pins) };
     let Kernel {
@@ -201,7 +201,7 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
 /// Starts to answer questions; before the agent is ready, it tells what is missing.
 fn answer(
     live: &Arc<Live>,
-    socket: AdminSocket,
+    socket: PrivateSocket,
     http: HttpServer,
     tasks: &Tasks,
     stop_http: &CancellationToken,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use evenkeel_agent::admin::{self, Facts};
-use evenkeel_console::socket::AdminSocket;
+use evenkeel_console::socket::PrivateSocket;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Server {
@@ -28,7 +28,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let socket = AdminSocket::bind(&socket).unwrap();
+                let socket = PrivateSocket::bind(&socket, "--admin-socket").unwrap();
                 bound.send(()).unwrap();
                 admin::serve(socket, facts, stopped).await.unwrap();
             });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
 use evenkeel_console::resolve::service as resolve_service;
-use evenkeel_console::socket::AdminSocket;
+use evenkeel_console::socket::PrivateSocket;
 use evenkeel_proto::discovery_admin as api;
 use evenkeel_proto::discovery_admin::discovery_admin_server::{DiscoveryAdmin, DiscoveryAdminServer};
 use evenkeel_xds::{ResourceSource, type_url};
@@ -26,7 +26,7 @@ use crate::snapshot::{ClientView, Snapshot};
 /// # Errors
 /// Whatever tonic reports; errors of single connections do not end it.
 pub async fn serve(
-    socket: AdminSocket,
+    socket: PrivateSocket,
     desk: Desk,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {

@@ -2,16 +2,16 @@
 //! Sockets for gRPC: TCP or unix, bound before anything else starts, and what comes in through them.
 //!
 //! What must always be true: accepting waits for nobody. Whatever takes time (handshakes, tokens, streams) is in a task per
-//! connection, on the thread that the connection stays on. Total and per address, connections have limits, and one over the limit is closed at once and counted.
+//! connection, on the thread that the connection stays on. Total and per address, connections have limits, and one over the
+//! limit is closed at once and counted.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_console::socket::{PrivateSocket, SocketFile};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
@@ -47,10 +47,6 @@ enum Socket {
     Unix(UnixListener, SocketFile),
 }
 
-/// A unix socket's file, removed when the server ends.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
 // === impl Listener ===
 
 impl Listener {
@@ -66,8 +62,10 @@ impl Listener {
                 Ok(Self { socket: Socket::Tcp(socket), address })
             }
             Listen::Unix(path) => {
-                let socket = bind_unix(path).await?;
-                Ok(Self { socket: Socket::Unix(socket, SocketFile(path.clone())), address: listen.clone() })
+                let socket =
+                    PrivateSocket::bind_alone(path, "--listen").await.map_err(|error| error.source)?;
+                let (socket, file) = socket.into_parts();
+                Ok(Self { socket: Socket::Unix(socket, file), address: listen.clone() })
             }
         }
     }
@@ -75,29 +73,6 @@ impl Listener {
     /// Where it is bound; the port is the real one.
     pub fn address(&self) -> &Listen {
         &self.address
-    }
-}
-
-async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
-        match UnixStream::connect(path).await {
-            Ok(_) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    "another process serves on this socket",
-                ));
-            }
-            Err(_) => std::fs::remove_file(path)?,
-        }
-    }
-    let socket = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(socket)
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.0).ok();
     }
 }
 

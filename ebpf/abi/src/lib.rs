@@ -7,7 +7,8 @@
 //!   byte pattern a map may hold is a valid value;
 //! * addresses and ports are in network byte order, as `bpf_sock_addr` shows them, and IPv4 is written as
 //!   IPv4-mapped IPv6, so that one key serves both families and v4-mapped sockets;
-//! * a change of any layout, map name, map size or meaning raises [`ABI_VERSION`].
+//! * a change of any layout, map name, map size or meaning of what is pinned raises [`ABI_VERSION`]; a use for what was
+//!   always zero does not, if zero goes on to mean what it did.
 //!
 //! Deliberately not here: map declarations (they are the kernel programs'), anything that reads a map, and any
 //! policy other than the choice that must run inside `connect()`.
