@@ -4,7 +4,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `socket` | unix sockets for their owner only |
-//! | `ask` | its client, and what to say when it does not answer |
+//! | `ask` | the client of an admin API, and what to say when it does not answer |
 //! | `resolve` | what a person means by a name |
 //! | `table` | what tables for people are made of |
 //! | `bar` | bars and courses in one line of text |

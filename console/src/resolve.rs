@@ -82,24 +82,24 @@ fn more(left: usize) -> String {
     if left == 0 { String::new() } else { format!(" and {left} more") }
 }
 
-/// Which of these Services (NAMESPACE/NAME) is meant.
+/// Which of these Services, each with its NAMESPACE/NAME, is meant.
 ///
 /// # Errors
 /// None of them, or several.
-pub fn service<'n>(
-    names: impl Iterator<Item = &'n str> + Clone,
+pub fn service<'n, S: Copy>(
+    services: impl Iterator<Item = (&'n str, S)> + Clone,
     asked: &str,
-) -> Result<&'n str, ResolveError> {
-    let means = |name: &&str| match asked.contains('/') {
+) -> Result<S, ResolveError> {
+    let means = |(name, _): &(&str, S)| match asked.contains('/') {
         true => *name == asked,
         false => own(name) == asked,
     };
-    let found: Vec<&str> = names.clone().filter(means).collect();
+    let found: Vec<(&str, S)> = services.clone().filter(means).collect();
     match found.as_slice() {
-        [name] => Ok(name),
-        [] => Err(ResolveError::nothing(&SERVICE, names, asked)),
+        [(_, service)] => Ok(*service),
+        [] => Err(ResolveError::nothing(&SERVICE, services.map(|(name, _)| name), asked)),
         several => {
-            let several = several.iter().map(|name| (*name).to_owned());
+            let several = several.iter().map(|(name, _)| (*name).to_owned());
             Err(ResolveError::ambiguous(asked, several, "give NAMESPACE/NAME"))
         }
     }
@@ -171,8 +171,12 @@ mod tests {
 
     const NAMES: [&str; 3] = ["demo/web", "prod/web", "demo/api"];
 
+    fn named<'n>(names: &[&'n str], asked: &str) -> Result<&'n str, ResolveError> {
+        service(names.iter().map(|name| (*name, *name)), asked)
+    }
+
     fn find(asked: &str) -> Result<&'static str, String> {
-        service(NAMES.into_iter(), asked).map_err(|error| error.to_string())
+        named(&NAMES, asked).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -188,13 +192,13 @@ mod tests {
             Err("no Service \"demo/wep\" has opted in; did you mean demo/web or prod/web?".to_owned())
         );
         assert!(find("something").unwrap_err().ends_with("those that have: demo/web, prod/web, demo/api"));
-        assert!(service([].into_iter(), "web").unwrap_err().to_string().contains("nor has any other"));
+        assert!(named(&[], "web").unwrap_err().to_string().contains("nor has any other"));
     }
 
     #[test]
     fn no_more_names_are_listed_than_help() {
         let names = ["a", "b", "c", "d", "e", "f", "g"];
-        let error = service(names.into_iter(), "something").unwrap_err().to_string();
+        let error = named(&names, "something").unwrap_err().to_string();
         assert!(error.ends_with("a, b, c, d, e and 2 more"), "{error}");
     }
 

@@ -2,9 +2,10 @@
 //! Unix sockets for their owner only: that of an admin API, and that of discovery's clients on the same machine.
 //!
 //! Always true: a folder made here is 0700, the socket is 0600 before its path is known; of an admin API, a peer that is
-//! neither root nor the process' own user is dropped unanswered. What is no socket is never replaced. The path is replaced by rename: the socket of a dead process disappears, that of
-//! a live one (two agents overlap during an upgrade) passes to the newer without an instant in which nobody answers, and
-//! the older removes nothing that is not its own. Who wants no such heir asks for [`PrivateSocket::bind_alone`].
+//! neither root nor the process' own user is dropped unanswered. What is no socket is never replaced. The path is replaced
+//! by rename: the socket of a dead process disappears, that of a live one (two agents overlap during an upgrade) passes to
+//! the newer without an instant in which nobody answers, and the older removes nothing that is not its own. Who wants no
+//! such heir asks for [`PrivateSocket::bind_alone`].
 
 use std::{
     fs, io,

@@ -11,8 +11,8 @@
 //! | `csds` | the client status discovery service |
 //!
 //! What must always be true: reads only; nothing here makes a stream or the indexer wait; only root and the service's own
-//! user are answered. Deliberately not here: the unix socket and what a person means by a Service's
-//! name ([`evenkeel_console`]); access over TCP, where names of all Services and clients do not belong.
+//! user are answered. Deliberately not here: the unix socket and what a person means by a Service's name
+//! ([`evenkeel_console`]); access over TCP, where names of all Services and clients do not belong.
 
 mod csds;
 mod describe;

@@ -78,7 +78,5 @@ impl admin_server::Admin for Rpcs {
 fn known<'s>(snapshot: &'s Snapshot, asked: &str) -> Result<&'s Service, Status> {
     let services: Vec<(String, &Service)> =
         snapshot.services.iter().map(|(name, service)| (name.to_string(), &**service)).collect();
-    let meant = resolve::service(services.iter().map(|(name, _)| name.as_str()), asked)?;
-    let found = services.iter().find(|(name, _)| name == meant);
-    found.map(|(_, service)| *service).ok_or_else(|| Status::not_found(meant))
+    Ok(resolve::service(services.iter().map(|(name, service)| (name.as_str(), *service)), asked)?)
 }

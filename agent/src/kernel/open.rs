@@ -85,13 +85,9 @@ impl Kernel {
             return Err(error);
         }
         let log = KernelLog::new(&mut object)?;
-        let exit_hook = match ExitHook::attach(&mut object) {
-            Ok(hook) => Some(hook),
-            Err(error) => {
-                tracing::warn!(%error, "{}", ExitHook::MISSING);
-                None
-            }
-        };
+        let exit_hook = ExitHook::attach(&mut object)
+            .inspect_err(|error| tracing::warn!(%error, "{}", ExitHook::MISSING))
+            .ok();
         let mut take =
             |name: &'static str| object.take_map(name).ok_or(KernelError::Lacks { what: "map", name });
         let control = ControlArray::new(take(names::CONTROL)?)?;

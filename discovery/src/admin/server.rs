@@ -145,5 +145,5 @@ fn service(snapshot: Arc<Snapshot>, name: &str, zone: String) -> api::Service {
 /// The name of the Service that is meant.
 fn known(snapshot: &Snapshot, asked: &str) -> Result<String, Status> {
     let names: Vec<&str> = snapshot.services().map(|(name, _)| &**name).collect();
-    Ok(resolve_service(names.iter().copied(), asked)?.to_owned())
+    Ok(resolve_service(names.iter().map(|name| (*name, *name)), asked)?.to_owned())
 }

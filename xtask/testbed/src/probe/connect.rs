@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::error_name;
+use super::{error_name, last_report, print};
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -84,8 +84,7 @@ impl Report {
     /// # Errors
     /// There is none.
     pub fn last(text: &str) -> Result<Self> {
-        let line = text.lines().next_back().context("the probe printed nothing")?;
-        serde_json::from_str(line).with_context(|| format!("not a probe's report: {line}"))
+        last_report(text)
     }
 }
 
@@ -129,12 +128,6 @@ fn pace(args: &Args, start: Instant, n: u64) {
         let due = start + Duration::from_micros(n * 1_000_000 / u64::from(rate.max(1)));
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
-}
-
-fn print(report: &Report) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", serde_json::to_string(report)?)?;
-    Ok(out.flush()?)
 }
 
 fn once(args: &Args, report: &mut Report) -> Option<BufReader<TcpStream>> {

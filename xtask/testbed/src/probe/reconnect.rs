@@ -20,7 +20,7 @@ use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::error_name;
+use super::{error_name, last_report, print};
 
 /// A client's connection preface and its empty SETTINGS (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -59,8 +59,7 @@ impl Report {
     /// # Errors
     /// There is none.
     pub fn last(text: &str) -> Result<Self> {
-        let line = text.lines().next_back().context("the probe printed nothing")?;
-        serde_json::from_str(line).with_context(|| format!("not a probe's report: {line}"))
+        last_report(text)
     }
 }
 
@@ -103,12 +102,6 @@ pub fn main(args: Vec<OsString>) -> Result<()> {
         Ok(())
     })?;
     print(&*clients.report.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-fn print(what: &impl Serialize) -> Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", serde_json::to_string(what)?)?;
-    Ok(out.flush()?)
 }
 
 impl Clients {
