@@ -16,7 +16,11 @@ use evenkeel_abi::maps;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{discovery::Discovery, publish::Published};
+use super::{
+    discovery::Discovery,
+    holder::{Holder, Unheld},
+    publish::Published,
+};
 use crate::{
     admin::facts::{
         ConnectionFacts, DiscoveryFacts, Facts, Identity, KernelFacts, PodFacts, Pressure, Readiness,
@@ -44,6 +48,7 @@ pub(super) struct Live {
     pub(super) loads: Loads,
     pub(super) heartbeat: Heartbeat,
     pub(super) exit_hook: Option<ExitHook>,
+    pub(super) holder: Result<Holder, Unheld>,
     pub(super) listeners: Listeners,
     pub(super) registered: Pods,
     pub(super) proxy: Proxy,
@@ -166,6 +171,7 @@ impl Facts for Live {
         let mut faults = self.published.lock().faults.clone();
         faults.extend(self.discovery.faults());
         faults.extend(self.exit_hook.is_none().then(|| ExitHook::MISSING.to_owned()));
+        faults.extend(self.holder.and_then(Holder::check).err().map(|unheld| unheld.to_string()));
         faults
     }
 }

@@ -22,6 +22,7 @@
 //! | `start` | the parts, and the order of their start |
 //! | `heart` | beats only while both halves answer |
 //! | `publish` | snapshots into the maps |
+//! | `holder` | keeps a killed agent's sockets open for a moment |
 //! | `drain`, `stay` | the way out, and what waits at its end under a supervisor |
 //! | `live` | what can be asked of all this |
 //! | `discovery` | the xDS client as the rest sees it |
@@ -33,6 +34,7 @@ mod adapters;
 mod discovery;
 mod drain;
 mod heart;
+mod holder;
 mod ledger;
 mod live;
 mod publish;
@@ -44,14 +46,18 @@ mod tasks;
 use anyhow::Context as _;
 use tokio::runtime::Builder;
 
+use self::holder::Holder;
 use crate::config::Config;
 
-/// Runs the agent until it is asked to go, or a newer one has taken over.
+/// Runs the agent until it is asked to go, or a newer one has taken over. To be called by the first and only thread of the
+/// process.
 ///
 /// # Errors
 /// It could not start (what was in force before still is), or a part of it ended.
 pub fn run(config: Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
+    // Before the first thread is started.
+    let holder = Holder::start().inspect_err(|error| tracing::warn!("{error}"));
     let proxy = Builder::new_multi_thread()
         .thread_name("evenkeel-proxy")
         .enable_all()
@@ -59,10 +65,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .context("cannot start the proxy's threads")?;
     let control =
         Builder::new_current_thread().enable_all().build().context("cannot start the control thread")?;
-    let result = control.block_on(start::run(config, proxy.handle().clone()));
+    let result = control.block_on(start::run(config, holder, proxy.handle().clone()));
     // What is still open has had its time.
     proxy.shutdown_background();
     control.shutdown_background();
+    if let Ok(holder) = holder {
+        holder.dismiss();
+    }
     result
 }
 

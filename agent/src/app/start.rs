@@ -20,6 +20,7 @@ use super::{
     discovery::Discovery,
     drain::Drain,
     heart::{self, Beaten},
+    holder::{Holder, Unheld},
     live::Live,
     publish::{Published, Publisher},
     signals::Signals,
@@ -62,10 +63,14 @@ struct Parts {
 }
 
 /// Starts, serves, drains.
-pub(super) async fn run(config: Config, proxy_half: Handle) -> anyhow::Result<()> {
+pub(super) async fn run(
+    config: Config,
+    holder: Result<Holder, Unheld>,
+    proxy_half: Handle,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot take over SIGTERM")?;
     let (tasks, mut ends) = Tasks::new();
-    let (parts, publisher) = start(config, &tasks, &proxy_half)?;
+    let (parts, publisher) = start(config, holder, &tasks, &proxy_half)?;
     let mut serving = Box::pin(serve(parts.live.clone(), parts.role.clone(), publisher, proxy_half));
     let going = tokio::select! {
         superseded = &mut serving => superseded?,
@@ -93,7 +98,12 @@ pub(super) async fn run(config: Config, proxy_half: Handle) -> anyhow::Result<()
 }
 
 /// Opens and starts everything, in standby.
-fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(Parts, Publisher<BpfSink>)> {
+fn start(
+    config: Config,
+    holder: Result<Holder, Unheld>,
+    tasks: &Tasks,
+    proxy_half: &Handle,
+) -> anyhow::Result<(Parts, Publisher<BpfSink>)> {
     let xds = XdsConfig::from(&config);
     let Config {
         discovery,
@@ -182,6 +192,7 @@ fn start(config: Config, tasks: &Tasks, proxy_half: &Handle) -> anyhow::Result<(
         loads,
         heartbeat,
         exit_hook,
+        holder,
         listeners,
         registered,
         proxy,

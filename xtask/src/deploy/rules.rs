@@ -74,6 +74,11 @@ fn no_pod_shares_the_nodes_namespaces_and_all_have_a_seccomp_profile() {
 }
 
 #[test]
+fn the_agent_is_not_the_first_process_of_its_pid_namespace() {
+    assert_eq!(pod("/evenkeel-agent")["spec"]["shareProcessNamespace"], true, "its holder would die with it");
+}
+
+#[test]
 fn only_what_talks_to_the_api_server_gets_its_token() {
     for (name, pod) in pods() {
         let asks = name.contains("discovery") || name.contains("certificates");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The node agent as a process: started as its DaemonSet starts it, asked over its command line and HTTP.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::unistd::Pid;
 
 use crate::node::Node;
 use crate::process::{Process, Spawn};
@@ -133,6 +135,17 @@ impl Agent {
     /// It fails, or its output is not JSON.
     pub fn json(&self, args: &[&str]) -> Result<serde_json::Value> {
         json(&self.node, &self.binary, &self.options.admin_socket, args)
+    }
+
+    /// The pid, as the creator sees it, of the process that holds its sockets when it is killed.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn holder(&self) -> Result<Pid> {
+        let pid = self.process.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let child = children.split_whitespace().next().context("the agent has no child")?;
+        Ok(Pid::from_raw(child.parse()?))
     }
 
     /// `evenkeel status -o json`.

@@ -5,9 +5,11 @@ mod world;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use evenkeel_testbed::probe::{connect::Report, reconnect::Report as Reconnects};
-use evenkeel_testbed::{Spawn, eventually};
+use evenkeel_testbed::{Pod, Spawn, binaries, eventually};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use world::{
     ECHO_VIP, GRPC_VIP, LOAD_END, Load, Plan, SOON, World, all_well, probe, start_load, start_probe,
 };
@@ -83,6 +85,69 @@ fn who_connects_again_while_the_agent_dies_is_not_refused_and_not_cut_off_twice(
 }
 
 #[test]
+fn the_sockets_of_a_killed_agent_are_open_for_as_long_as_its_holder_lives() -> Result<()> {
+    let world = World::new(&ONE)?;
+    let (agent, client) = (&world.agents[0], &world.clients[0]);
+    let probe = Spawn::testbed(["probe-reconnect", "--target", GRPC_VIP, "--held", "4", "--fresh", "0"])?;
+    let probe = client.spawn(&probe)?;
+    probe.wait_stdout(|text| text.contains("holding"), SOON)?;
+    let holder = agent.holder()?;
+    // To be asked to end is nothing to it. Stopped, it cannot end when it is time.
+    signal(holder, Signal::SIGTERM)?;
+    signal(holder, Signal::SIGSTOP)?;
+    agent.kill()?;
+    agent.wait(SOON)?;
+    ensure!(listens(client)?, "the listener went with the agent");
+    // It is there for who has been handed over already, and for nobody else.
+    Load::of(&start_load(client, 100, 1_000, &["--churn", "50"])?)?.flawless(50)?;
+    signal(holder, Signal::SIGCONT)?;
+    eventually("the listener goes with the holder", SOON, || {
+        ensure!(!listens(client)?, "it is there");
+        Ok(())
+    })?;
+    probe.terminate()?;
+    let report = Reconnects::last(&probe.finish(SOON)?)?;
+    ensure!(report.errors.is_empty() && report.broken == 4, "each breaks once: {report:?}");
+    world.fabric.close()
+}
+
+#[test]
+fn an_agent_whose_sockets_nobody_holds_says_so() -> Result<()> {
+    let world = World::new(&ONE)?;
+    let agent = &world.agents[0];
+    let faults = || Ok::<_, anyhow::Error>(agent.status()?["faults"].to_string());
+    ensure!(faults()? == "[]", "{}", faults()?);
+    signal(agent.holder()?, Signal::SIGKILL)?;
+    eventually("the agent says that nobody holds its sockets", SOON, || {
+        let faults = faults()?;
+        ensure!(faults.contains("the process that held its sockets was killed"), "{faults}");
+        Ok(())
+    })?;
+    agent.terminate()?;
+    ensure!(agent.wait(SOON)?.success(), "{}", agent.tail());
+    // The first process of a pid namespace, as in a container without an init. It gets no further than its pins.
+    let run = ["run", "--discovery", "http://127.0.0.1:1", "--node", "a1", "--zone", "zone-a", "--pins", "/"];
+    let binary = binaries::find("evenkeel")?.to_string_lossy().into_owned();
+    let first = Spawn::new("unshare").args(["--pid", "--fork", &binary]).args(run);
+    let first = world.nodes[0].spawn(&first)?;
+    ensure!(!first.wait(SOON)?.success(), "{}", first.tail());
+    ensure!(first.stderr().contains("the first process of its pid namespace"), "{}", first.tail());
+    world.fabric.close()
+}
+
+/// Whether somebody listens in the pod, which is the agent: clients do not.
+fn listens(client: &Pod) -> Result<bool> {
+    /// `TCP_LISTEN`, as the kernel prints it.
+    const LISTEN: &str = "0A";
+    let sockets = client.exec(&["cat", "/proc/net/tcp"])?;
+    Ok(sockets.lines().skip(1).any(|socket| socket.split_whitespace().nth(3) == Some(LISTEN)))
+}
+
+fn signal(pid: Pid, signal: Signal) -> Result<()> {
+    nix::sys::signal::kill(pid, signal).with_context(|| format!("send {signal} to {pid}"))
+}
+
+#[test]
 fn a_hung_agent_costs_no_connect_once_the_heartbeat_is_stale() -> Result<()> {
     let world = World::new(&ONE)?;
     let client = &world.clients[0];
@@ -151,8 +216,10 @@ fn an_agent_told_to_end_drains_without_an_error() -> Result<()> {
         ensure!(status["request_path"]["requests"].as_u64() > Some(50), "{status}");
         Ok(())
     })?;
+    let holder = world.agents[0].holder()?;
     world.agents[0].terminate()?;
     let exit = world.agents[0].wait(SOON)?;
+    ensure!(signal(holder, Signal::SIGCONT).is_err(), "its holder is still there");
     ensure!(exit.success(), "{exit:?}\n{}", world.agents[0].tail());
     Load::of(&load)?.flawless(300)?;
     world.fabric.close()

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The holder: a process that shares the agent's table of descriptors, so that a killed agent's sockets stay open for another
+//! [`GRACE`].
+//!
+//! The kernel hands nothing to an agent that is dying (`ek_exit`). But a client that was handed over just before may be kept
+//! off the CPU until the sockets are gone, and would see its connect fail although nobody refused it. With the holder it
+//! finds a connection when it comes to look, which then breaks like every other that the dead agent had.
+//!
+//! Always true: the holder does nothing but wait, and is gone [`GRACE`] after its agent, or before an agent that ends in
+//! order. It ignores every signal that can be ignored, so that only its agent's end ends it.
+//!
+//! Deliberately not here: help against what kills both at once, as a container that is killed as a whole. And a container's
+//! runtime ends what its first process has left as soon as it has noticed (containerd with runc: after 31 ms), which is part
+//! of the grace, not all of it.
+
+use std::{ffi::CStr, fs, io, os::unix::fs::FileExt as _, time::Duration};
+
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, clone},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal, kill},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
+    },
+    unistd::{Pid, getpid, getppid},
+};
+
+/// How long the sockets outlive the agent. More than a runnable thread waits for a CPU on a busy node; less than anybody
+/// minds who has lost a request with the agent and tries again when the connection breaks.
+const GRACE: Duration = Duration::from_millis(50);
+/// Its name in lists of processes. Not the agent's: who kills that by name shall not kill both.
+const NAME: &CStr = c"ek-holder";
+/// What the kernel sends when the agent has died.
+const ORPHANED: Signal = Signal::SIGUSR1;
+/// Of the holder's stack.
+const STACK_BYTES: usize = 64 * 1024;
+/// Of a pid namespace.
+const FIRST: Pid = Pid::from_raw(1);
+
+/// The agent's holder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holder(Pid);
+
+/// Nobody holds the sockets of this agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("if this agent is killed, a connect at that moment may be reset: {reason}")]
+pub(super) struct Unheld {
+    reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Reason {
+    /// The kernel ends a pid namespace with its first process.
+    #[error(
+        "it is the first process of its pid namespace, which ends with it; set shareProcessNamespace in its pod, or start it \
+         with an init (docker run --init)"
+    )]
+    FirstProcess,
+    #[error(
+        "the system does not allow it a second process that holds its sockets ({0}); raise the limit of processes"
+    )]
+    Refused(Errno),
+    #[error("the process that held its sockets was killed; restart the agent")]
+    Gone,
+}
+
+impl Holder {
+    /// Starts it. To be called while the process has one thread, and by the one that lives longest.
+    pub(super) fn start() -> Result<Self, Unheld> {
+        if getpid() == FIRST {
+            return Err(Unheld { reason: Reason::FirstProcess });
+        }
+        Self::clone_agent().map_err(|errno| Unheld { reason: Reason::Refused(errno) })
+    }
+
+    fn clone_agent() -> Result<Self, Errno> {
+        let agent = getpid();
+        let mut stack = vec![0; STACK_BYTES];
+        // SAFETY: without CLONE_VM the child has its own copy of all memory, the stack and the closure among it. There is no
+        // other thread that could hold a lock in that copy.
+        let pid = unsafe {
+            clone(Box::new(|| hold(agent)), &mut stack, CloneFlags::CLONE_FILES, Some(Signal::SIGCHLD as i32))
+        }?;
+        Ok(Self(pid))
+    }
+
+    /// Whether it is there.
+    pub(super) fn check(self) -> Result<(), Unheld> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(self.0), look) {
+            Ok(WaitStatus::StillAlive) => Ok(()),
+            _ => Err(Unheld { reason: Reason::Gone }),
+        }
+    }
+
+    /// Ends it: the agent closes its sockets in order.
+    pub(super) fn dismiss(self) {
+        let ended = kill(self.0, Signal::SIGKILL).and_then(|()| waitpid(self.0, None));
+        if let Err(error) = ended {
+            tracing::debug!(%error, "the holder was gone already");
+        }
+    }
+}
+
+/// The life of the holder.
+fn hold(agent: Pid) -> isize {
+    match outlive(agent) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+fn outlive(agent: Pid) -> Result<(), Errno> {
+    SigSet::all().thread_block()?;
+    prctl::set_pdeathsig(ORPHANED)?;
+    rename();
+    let orphaned = SigSet::from(ORPHANED);
+    // Asked after the request for the signal: an agent that died before has left none.
+    while getppid() == agent {
+        orphaned.wait()?;
+    }
+    std::thread::sleep(GRACE);
+    Ok(())
+}
+
+/// Takes another name, as well as the system allows it: a second `evenkeel run` in a list of processes would be a riddle.
+fn rename() {
+    let _ = prctl::set_name(NAME);
+    let _ = overwrite_arguments();
+}
+
+fn overwrite_arguments() -> io::Result<()> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let Some((start, end)) = arguments(&stat) else { return Ok(()) };
+    let mut title = NAME.to_bytes().to_vec();
+    title.resize((end.saturating_sub(start)) as usize, 0);
+    fs::OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&title, start)
+}
+
+/// Where the arguments are in memory: fields 48 and 49 of `/proc/PID/stat` (proc_pid_stat(5)).
+fn arguments(stat: &str) -> Option<(u64, u64)> {
+    // The second field, in brackets, may hold blanks; the third is the first after them.
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().skip(48 - 3);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
