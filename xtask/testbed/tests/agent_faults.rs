@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use evenkeel_testbed::probe::{connect::Report, reconnect::Report as Reconnects};
-use evenkeel_testbed::{Pod, Spawn, binaries, eventually};
+use evenkeel_testbed::{Spawn, binaries, eventually};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use world::{
-    ECHO_VIP, GRPC_VIP, LOAD_END, Load, Plan, SOON, World, all_well, probe, start_load, start_probe,
+    ECHO_VIP, GRPC_VIP, LOAD_END, Load, Plan, SOON, World, all_well, listening_ports, probe, start_load,
+    start_probe,
 };
 
 const ONE: Plan = Plan { nodes: &[("a1", "zone-a")], servers: 3, agent_args: &[] };
@@ -97,12 +98,12 @@ fn the_sockets_of_a_killed_agent_are_open_for_as_long_as_its_holder_lives() -> R
     signal(holder, Signal::SIGSTOP)?;
     agent.kill()?;
     agent.wait(SOON)?;
-    ensure!(listens(client)?, "the listener went with the agent");
+    ensure!(!listening_ports(client)?.is_empty(), "the listener went with the agent");
     // It is there for who has been handed over already, and for nobody else.
     Load::of(&start_load(client, 100, 1_000, &["--churn", "50"])?)?.flawless(50)?;
     signal(holder, Signal::SIGCONT)?;
     eventually("the listener goes with the holder", SOON, || {
-        ensure!(!listens(client)?, "it is there");
+        ensure!(listening_ports(client)?.is_empty(), "it is there");
         Ok(())
     })?;
     probe.terminate()?;
@@ -133,14 +134,6 @@ fn an_agent_whose_sockets_nobody_holds_says_so() -> Result<()> {
     ensure!(!first.wait(SOON)?.success(), "{}", first.tail());
     ensure!(first.stderr().contains("the first process of its pid namespace"), "{}", first.tail());
     world.fabric.close()
-}
-
-/// Whether somebody listens in the pod, which is the agent: clients do not.
-fn listens(client: &Pod) -> Result<bool> {
-    /// `TCP_LISTEN`, as the kernel prints it.
-    const LISTEN: &str = "0A";
-    let sockets = client.exec(&["cat", "/proc/net/tcp"])?;
-    Ok(sockets.lines().skip(1).any(|socket| socket.split_whitespace().nth(3) == Some(LISTEN)))
 }
 
 fn signal(pid: Pid, signal: Signal) -> Result<()> {

@@ -5,8 +5,8 @@ mod world;
 
 use anyhow::{Result, ensure};
 use evenkeel_testbed::faults::{self, Fault};
-use evenkeel_testbed::{Pod, Spawn};
-use world::{ECHO_VIP, Load, Plan, SOON, World, all_well, probe, start_load};
+use evenkeel_testbed::{Pod, Spawn, eventually};
+use world::{ECHO_VIP, Load, Plan, SOON, World, all_well, listening_ports, probe, start_load};
 
 fn deny_all(world: &World, client: &Pod) -> Result<Vec<Fault>> {
     world.servers.iter().map(|server| faults::deny(client, server)).collect()
@@ -36,11 +36,14 @@ fn another_process_cannot_take_over_redirected_traffic() -> Result<()> {
     let world = World::new(&Plan { nodes: &[("a1", "zone-a")], servers: 2, agent_args: &[] })?;
     let client = &world.clients[0];
     Load::of(&start_load(client, 50, 500, &[])?)?.flawless(10)?;
-    let table = client.exec(&["cat", "/proc/self/net/tcp"])?;
-    let ports: Vec<u16> = table.lines().filter_map(listening_port).collect();
-    ensure!(!ports.is_empty(), "the agent listens in the pod:\n{table}");
+    let ports = listening_ports(client)?;
+    ensure!(!ports.is_empty(), "the agent listens in the pod");
     world.agents[0].kill()?;
-    world.agents[0].wait(SOON)?;
+    // Its sockets outlive it by a moment.
+    eventually("the agent's ports are free", SOON, || {
+        ensure!(listening_ports(client)?.is_empty(), "somebody listens");
+        Ok(())
+    })?;
     for port in ports {
         let listen = format!("127.0.0.1:{port}");
         let thief =
@@ -49,10 +52,4 @@ fn another_process_cannot_take_over_redirected_traffic() -> Result<()> {
     }
     Load::of(&start_load(client, 100, 1_000, &["--churn", "20"])?)?.flawless(50)?;
     world.fabric.close()
-}
-
-fn listening_port(row: &str) -> Option<u16> {
-    let fields: Vec<&str> = row.split_whitespace().collect();
-    let (_, port) = fields.get(1)?.split_once(':')?;
-    (fields.get(3) == Some(&"0A")).then(|| u16::from_str_radix(port, 16).ok()).flatten()
 }
