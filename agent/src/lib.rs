@@ -20,7 +20,7 @@
 //! | [`app`] | wiring: start order, readiness, heartbeat, drain |
 //!
 //! Always true: the snapshot has one writer; readers never see halves; whatever is invalid leaves the last good state in
-//! force. `unsafe` is confined to [`kernel`], [`pods`] and one line of [`app`].
+//! force. `unsafe` is confined to [`kernel`], [`pods`] and the holder in [`app`].
 
 pub mod admin;
 pub mod app;

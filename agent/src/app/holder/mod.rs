@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The holder: a process that shares the agent's table of descriptors, so that a killed agent's sockets stay open for another
-//! [`GRACE`].
+//! The holder: a process that shares the agent's table of descriptors, so that those sockets of a killed agent that somebody
+//! may be about to look at stay open for another [`GRACE`].
 //!
 //! The kernel hands nothing to an agent that is dying (`ek_exit`). But a client that was handed over just before may be kept
 //! off the CPU until the sockets are gone, and would see its connect fail although nobody refused it. With the holder it
-//! finds a connection when it comes to look, which then breaks like every other that the dead agent had.
+//! finds a connection when it comes to look, which then breaks like every other that the dead agent had ([`wind_up`]).
 //!
-//! Always true: the holder does nothing but wait, and is gone [`GRACE`] after its agent, or before an agent that ends in
-//! order. It ignores every signal that can be ignored, so that only its agent's end ends it.
+//! Always true: while its agent lives the holder does nothing but wait, and it is gone [`GRACE`] after its agent, or before an
+//! agent that ends in order. It ignores every signal that can be ignored, so that only its agent's end ends it.
 //!
 //! Deliberately not here: help against what kills both at once, as a container that is killed as a whole. And a container's
 //! runtime ends what its first process has left as soon as it has noticed (containerd with runc: after 31 ms), which is part
 //! of the grace, not all of it.
 
-use std::{ffi::CStr, fs, io, os::unix::fs::FileExt as _, time::Duration};
+mod wind_up;
+
+use std::{
+    ffi::CStr,
+    fs, io,
+    os::unix::fs::FileExt as _,
+    time::{Duration, Instant},
+};
 
 use nix::{
     errno::Errno,
@@ -27,7 +34,7 @@ use nix::{
 };
 
 /// How long the sockets outlive the agent. More than a runnable thread waits for a CPU on a busy node; less than anybody
-/// minds who has lost a request with the agent and tries again when the connection breaks.
+/// minds whose connection breaks that much later, before it was used.
 const GRACE: Duration = Duration::from_millis(50);
 /// Its name in lists of processes. Not the agent's: who kills that by name shall not kill both.
 const NAME: &CStr = c"ek-holder";
@@ -120,7 +127,14 @@ fn outlive(agent: Pid) -> Result<(), Errno> {
     while getppid() == agent {
         orphaned.wait()?;
     }
-    std::thread::sleep(GRACE);
+    let until = Instant::now() + GRACE;
+    // SAFETY: this process has one thread, and the agent, with which it shares them, is dead. Their owners in this copy of its
+    // memory are never dropped: the holder ends without unwinding what the agent had called.
+    match unsafe { wind_up::inherited() } {
+        Ok(descriptors) => wind_up::wind_up(descriptors, until),
+        // As with an agent that had no descriptor left: all are kept then.
+        Err(_) => std::thread::sleep(GRACE),
+    }
     Ok(())
 }
 
