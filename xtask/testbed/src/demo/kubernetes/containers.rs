@@ -6,6 +6,7 @@
 //! so with the driver `cgroupfs`). What must always be true: a signal goes to processes of these containers only.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -45,6 +46,17 @@ pub(super) struct Processes(Vec<(u32, u64)>);
 impl Processes {
     /// All processes of these pods' containers.
     pub(super) fn of(pods: &[Pod]) -> Result<Self> {
+        Self::find(pods, |_| true)
+    }
+
+    /// Those of that name.
+    pub(super) fn named(name: &str, pods: &[Pod]) -> Result<Self> {
+        Self::find(pods, |process| {
+            fs::read_to_string(process.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        })
+    }
+
+    fn find(pods: &[Pod], wanted: impl Fn(&Path) -> bool) -> Result<Self> {
         let mut found = Vec::new();
         let mut missing: Vec<&str> = pods.iter().map(|pod| pod.container.as_str()).collect();
         for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
@@ -55,13 +67,15 @@ impl Processes {
             else {
                 continue;
             };
-            if let Some(pod) = pods.iter().find(|pod| is_in(&groups, &pod.container)) {
+            if let Some(pod) = pods.iter().find(|pod| is_in(&groups, &pod.container))
+                && wanted(&entry.path())
+            {
                 missing.retain(|container| *container != pod.container);
                 found.push((pid, start));
             }
         }
         match missing.first() {
-            Some(container) => bail!("container {container} has no process"),
+            Some(container) => bail!("container {container} has no such process"),
             None => Ok(Self(found)),
         }
     }

@@ -36,6 +36,8 @@ const PODS_DEADLINE: Duration = Duration::from_secs(90);
 const INSTALLED: Duration = Duration::from_secs(180);
 /// Between two looks whether the start is done: little against the half minute that it takes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The name of the agent's process. Its holder has another one, and is left alone by who kills agents.
+const AGENT: &str = "evenkeel";
 /// The node whose agent is stopped, and its zone.
 const HUNG: (&str, &str) = ("node-3", "zone-c");
 
@@ -115,7 +117,7 @@ impl Kubernetes {
         self.cast.interrupt.until("the API server shows the running agent", PODS_DEADLINE, || {
             let mut pods = self.agent_pods()?;
             pods.retain(|pod| pod.node == HUNG.0);
-            Processes::of(&pods)
+            Processes::named(AGENT, &pods)
         })
     }
 
@@ -179,7 +181,7 @@ impl Stage for Kubernetes {
     }
 
     fn kill_agents(&self) -> Result<()> {
-        let processes = Processes::of(&self.agent_pods()?)?;
+        let processes = Processes::named(AGENT, &self.agent_pods()?)?;
         processes.signal(Signal::SIGKILL)?;
         self.wait_gone("the agents are gone", &processes)
     }
