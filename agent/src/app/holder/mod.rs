@@ -124,18 +124,28 @@ fn outlive(agent: Pid) -> Result<(), Errno> {
     rename();
     let orphaned = SigSet::from(ORPHANED);
     // Asked after the request for the signal: an agent that died before has left none.
-    while getppid() == agent {
+    while !is_dying(agent) {
         orphaned.wait()?;
     }
     let until = Instant::now() + GRACE;
-    // SAFETY: this process has one thread, and the agent, with which it shares them, is dead. Their owners in this copy of its
-    // memory are never dropped: the holder ends without unwinding what the agent had called.
+    // SAFETY: this process has one thread, and the threads of the agent, with which it shares them, have been killed: what they
+    // are in the middle of keeps its own reference. The owners in this copy of the agent's memory are never dropped: the
+    // holder ends without unwinding what the agent had called.
     match unsafe { wind_up::inherited() } {
         Ok(descriptors) => wind_up::wind_up(descriptors, until),
         // As with an agent that had no descriptor left: all are kept then.
         Err(_) => std::thread::sleep(GRACE),
     }
     Ok(())
+}
+
+/// Whether the agent's first thread is on its way out, or gone. The others are not waited for: they end with it, and on a
+/// busy node that takes them some time, in which their clients could not connect again.
+fn is_dying(agent: Pid) -> bool {
+    /// `PF_EXITING` (the kernel's `sched.h`).
+    const EXITING: u64 = 4;
+    let flags = || field(&fs::read_to_string(format!("/proc/{agent}/stat")).ok()?, 9);
+    getppid() != agent || flags().is_none_or(|flags| flags & EXITING != 0)
 }
 
 /// Takes another name, as well as the system allows it: a second `evenkeel run` in a list of processes would be a riddle.
@@ -146,15 +156,36 @@ fn rename() {
 
 fn overwrite_arguments() -> io::Result<()> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    let Some((start, end)) = arguments(&stat) else { return Ok(()) };
+    let (Some(start), Some(end)) = (field(&stat, 48), field(&stat, 49)) else { return Ok(()) };
     let mut title = NAME.to_bytes().to_vec();
     title.resize((end.saturating_sub(start)) as usize, 0);
     fs::OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&title, start)
 }
 
-/// Where the arguments are in memory: fields 48 and 49 of `/proc/PID/stat` (proc_pid_stat(5)).
-fn arguments(stat: &str) -> Option<(u64, u64)> {
+/// A field of `/proc/PID/stat`, from the fourth on, as proc_pid_stat(5) counts them: 9 are the flags of the first thread, 48
+/// and 49 where the arguments begin and end in memory.
+fn field(stat: &str, number: usize) -> Option<u64> {
     // The second field, in brackets, may hold blanks; the third is the first after them.
-    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().skip(48 - 3);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();
+    fields.nth(number - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_counted_after_a_name_with_blanks_and_brackets() {
+        let stat = "12 (a ) (b) S 1 2 3 4 5 4194560 7";
+        assert_eq!((field(stat, 4), field(stat, 9), field(stat, 10)), (Some(1), Some(4_194_560), Some(7)));
+        assert_eq!(field(stat, 11), None);
+    }
+
+    #[test]
+    fn who_lives_is_not_dying_and_who_is_gone_is() {
+        assert!(!is_dying(getppid()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(is_dying(Pid::from_raw(child.id() as i32)));
+    }
 }

@@ -2,8 +2,10 @@
 //! What becomes of a dead agent's descriptors.
 //!
 //! Always true: a connection is kept until its client has said something or the time is over, since before its first byte a
-//! client may not have seen that its connect succeeded; listeners are kept until the time is over; everything else is closed
-//! at once, as it would be without a holder. So who has lost a request with the agent learns it at once.
+//! client may not have seen that its connect succeeded; listeners are kept until the time is over. All other connections are
+//! closed at once, so that who has lost a request with the agent learns it as early as without a holder: first those to
+//! endpoints, so that the kernel does not count them when the clients connect again, then those to clients. What is no TCP
+//! socket is closed last: it can take its time (a link to a tracepoint waits for all CPUs).
 
 use std::{
     fs, io,
@@ -15,21 +17,29 @@ use nix::{
     fcntl::{FcntlArg, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+use socket2::SockRef;
 
 /// `TCP_LISTEN` (the kernel's `tcp_states.h`).
 const LISTEN: u8 = 10;
 
-/// Closes `descriptors`, those of which somebody may need it not before `until`.
+/// Closes `descriptors`; those that somebody may be about to look at, by `until`.
 pub(super) fn wind_up(descriptors: Vec<OwnedFd>, until: Instant) {
-    let kinds = descriptors.into_iter().map(|descriptor| (kind(descriptor.as_fd()), descriptor));
-    let (mut listeners, mut unheard) = (Vec::new(), Vec::new());
-    for (kind, descriptor) in kinds {
-        match kind {
-            Kind::Listener => listeners.push(descriptor),
+    let (mut last, mut unheard, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+    for descriptor in descriptors {
+        match kind(&descriptor) {
+            Kind::Upstream => drop(descriptor),
+            Kind::Heard => heard.push(descriptor),
             Kind::Unheard => unheard.push(descriptor),
-            Kind::Other => drop(descriptor),
+            Kind::Listener | Kind::Other => last.push(descriptor),
         }
     }
+    drop(heard);
+    close_when_heard(unheard, until);
+    drop(last);
+}
+
+/// Closes each connection as soon as its client says something, all of them at `until`.
+fn close_when_heard(mut unheard: Vec<OwnedFd>, until: Instant) {
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         let mut polled: Vec<_> =
             unheard.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
@@ -63,18 +73,32 @@ fn is_open(number: RawFd) -> bool {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// A TCP socket that listens.
     Listener,
-    /// A TCP connection over which nothing has come yet.
+    /// A TCP connection to a client, which has said nothing yet.
     Unheard,
+    /// Another one to a client.
+    Heard,
+    /// To an endpoint, or to discovery.
+    Upstream,
+    /// No TCP socket.
     Other,
 }
 
-fn kind(descriptor: BorrowedFd<'_>) -> Kind {
-    match tcp_info(descriptor) {
+fn kind(descriptor: &OwnedFd) -> Kind {
+    match tcp_info(descriptor.as_fd()) {
         Some(info) if info.tcpi_state == LISTEN => Kind::Listener,
+        Some(_) if !is_to_a_client(descriptor) => Kind::Upstream,
         Some(info) if info.tcpi_bytes_received == 0 => Kind::Unheard,
-        _ => Kind::Other,
+        Some(_) => Kind::Heard,
+        None => Kind::Other,
     }
+}
+
+/// Clients are served on loopback, in their own pods; endpoints are spoken to from the pod's address.
+fn is_to_a_client(descriptor: &OwnedFd) -> bool {
+    let local = SockRef::from(descriptor).local_addr().ok().and_then(|address| address.as_socket());
+    local.is_some_and(|local| local.ip().is_loopback())
 }
 
 /// What the kernel knows of a TCP socket (tcp(7)); `None` of everything else.
@@ -164,9 +188,9 @@ mod tests {
         let file = std::fs::File::open("/proc/self/stat").unwrap();
         let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let (pipe, _) = std::os::unix::net::UnixStream::pair().unwrap();
-        for other in [file.as_fd(), datagrams.as_fd(), pipe.as_fd()] {
-            assert_eq!(kind(other), Kind::Other);
+        for other in [OwnedFd::from(file), datagrams.into(), pipe.into()] {
+            assert_eq!(kind(&other), Kind::Other);
         }
-        assert_eq!(kind(TcpListener::bind("127.0.0.1:0").unwrap().as_fd()), Kind::Listener);
+        assert_eq!(kind(&TcpListener::bind("127.0.0.1:0").unwrap().into()), Kind::Listener);
     }
 }
