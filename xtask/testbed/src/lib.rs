@@ -32,6 +32,7 @@ pub mod peer;
 pub mod pod;
 pub mod probe;
 pub mod process;
+pub mod sockets;
 mod sysctl;
 mod veth;
 pub mod wait;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use evenkeel_testbed::cluster::install::NAMESPACE;
-use evenkeel_testbed::{Cluster, ClusterOptions, ProxyMode, eventually};
+use evenkeel_testbed::{Cluster, ClusterOptions, ProxyMode, eventually, sockets};
 use kubernetes::install::{self, in_force};
 use kubernetes::traffic::{self, Clients};
 use kubernetes::{Leftovers, SERVERS, SOON, all_servers_answer, servers};
@@ -105,19 +105,9 @@ fn listeners(node: &evenkeel_testbed::Node) -> Result<Vec<(String, Vec<u16>)>> {
     let mut found = Vec::new();
     for name in names.split_whitespace() {
         let net = format!("--net=/run/netns/{name}");
-        let sockets = node.exec(&["nsenter", &net, "cat", "/proc/net/tcp", "/proc/net/tcp6"])?;
-        found.push((name.to_owned(), sockets.lines().filter_map(listening).collect()));
+        let tables = node.exec(&["nsenter", &net, "cat", "/proc/net/tcp", "/proc/net/tcp6"])?;
+        found.push((name.to_owned(), sockets::listening_ports(&tables)));
     }
     ensure!(!found.is_empty(), "no pods on {}", node.name());
     Ok(found)
-}
-
-/// The port of a line of `/proc/net/tcp` whose socket listens (state `0A`).
-fn listening(line: &str) -> Option<u16> {
-    let mut words = line.split_whitespace().skip(1);
-    let (local, state) = (words.next()?, words.nth(1)?);
-    if state != "0A" {
-        return None;
-    }
-    u16::from_str_radix(local.rsplit(':').next()?, 16).ok()
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use evenkeel_testbed::{EndpointSpec, PortSpec, ServiceSpec, Spawn, eventually};
-use world::{ECHO, GRPC, Load, Plan, SOON, World, all_well, await_endpoints, counter, probe, start_load};
+use world::{
+    ECHO, GRPC, Load, Plan, SOON, World, all_well, await_endpoints, counter, listening_ports, probe,
+    start_load,
+};
 
 #[test]
 fn requests_of_few_connections_spread_over_the_zone() -> Result<()> {
@@ -74,23 +77,12 @@ fn a_server_that_speaks_first_is_not_stalled() -> Result<()> {
     world.fabric.close()
 }
 
-/// Ports on which something listens in the pod, from the kernel's own table.
-fn listening(world: &World) -> Result<Vec<u16>> {
-    let table = world.clients[0].exec(&["cat", "/proc/self/net/tcp"])?;
-    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let ports = rows.filter(|row| row.get(3) == Some(&"0A")).filter_map(|row| {
-        let (_, port) = row[1].split_once(':')?;
-        u16::from_str_radix(port, 16).ok()
-    });
-    Ok(ports.collect())
-}
-
 #[test]
 fn the_proxys_listener_answers_nobody_who_was_not_redirected() -> Result<()> {
     let world = World::new(&Plan::default())?;
     let (client, other) = (&world.clients[0], &world.clients[1]);
     Load::of(&start_load(client, 50, 500, &[])?)?.flawless(10)?;
-    let ports = listening(&world)?;
+    let ports = listening_ports(client)?;
     ensure!(!ports.is_empty(), "the client pod has a listener");
     let try_from = |address: SocketAddr| -> Result<Option<Vec<u8>>> {
         use std::io::Read as _;

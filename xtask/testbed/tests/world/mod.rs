@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use evenkeel_testbed::probe::connect::Report;
 use evenkeel_testbed::{
     Agent, AgentOptions, Baseline, BaselineService, Discovery, DiscoveryOptions, EndpointSpec, Fabric,
-    Manifests, Node, Pod, PortSpec, Process, ServiceSpec, Spawn, eventually,
+    Manifests, Node, Pod, PortSpec, Process, ServiceSpec, Spawn, eventually, sockets,
 };
 use serde_json::Value;
 
@@ -180,16 +180,7 @@ impl World {
 
 /// The IPv4 ports on which somebody listens in `pod`. In a client pod that is the agent.
 pub(crate) fn listening_ports(pod: &Pod) -> Result<Vec<u16>> {
-    let table = pod.exec(&["cat", "/proc/self/net/tcp"])?;
-    Ok(table.lines().filter_map(listening_port).collect())
-}
-
-fn listening_port(row: &str) -> Option<u16> {
-    /// `TCP_LISTEN`, as the kernel prints it.
-    const LISTEN: &str = "0A";
-    let fields: Vec<&str> = row.split_whitespace().collect();
-    let (_, port) = fields.get(1)?.split_once(':')?;
-    (fields.get(3) == Some(&LISTEN)).then(|| u16::from_str_radix(port, 16).ok()).flatten()
+    Ok(sockets::listening_ports(&pod.exec(&["cat", "/proc/self/net/tcp"])?))
 }
 
 pub(crate) fn echo_port() -> PortSpec {
