@@ -10,7 +10,7 @@
 //! agent that ends in order. It ignores every signal that can be ignored, so that only its agent's end ends it.
 //!
 //! Deliberately not here: help against what kills both at once, as a container that is killed as a whole. And a container's
-//! runtime ends what its first process has left as soon as it has noticed (containerd with runc: after 31 ms), which is part
+//! runtime ends what its first process has left as soon as it has noticed (containerd with runc: after 31 to 37 ms), which is part
 //! of the grace, not all of it.
 
 mod wind_up;
@@ -87,7 +87,8 @@ impl Holder {
         // SAFETY: without CLONE_VM the child has its own copy of all memory, the stack and the closure among it. There is no
         // other thread that could hold a lock in that copy.
         let pid = unsafe {
-            clone(Box::new(|| hold(agent)), &mut stack, CloneFlags::CLONE_FILES, Some(Signal::SIGCHLD as i32))
+            let holder = Box::new(|| isize::from(outlive(agent).is_err()));
+            clone(holder, &mut stack, CloneFlags::CLONE_FILES, Some(Signal::SIGCHLD as i32))
         }?;
         Ok(Self(pid))
     }
@@ -111,13 +112,6 @@ impl Holder {
 }
 
 /// The life of the holder.
-fn hold(agent: Pid) -> isize {
-    match outlive(agent) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    }
-}
-
 fn outlive(agent: Pid) -> Result<(), Errno> {
     SigSet::all().thread_block()?;
     prctl::set_pdeathsig(ORPHANED)?;
@@ -133,7 +127,7 @@ fn outlive(agent: Pid) -> Result<(), Errno> {
     // holder ends without unwinding what the agent had called.
     match unsafe { wind_up::inherited() } {
         Ok(descriptors) => wind_up::wind_up(descriptors, until),
-        // As with an agent that had no descriptor left: all are kept then.
+        // The agent had used up its descriptors, so that not even the list of them can be opened: all are kept.
         Err(_) => std::thread::sleep(GRACE),
     }
     Ok(())
@@ -158,7 +152,7 @@ fn overwrite_arguments() -> io::Result<()> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let (Some(start), Some(end)) = (field(&stat, 48), field(&stat, 49)) else { return Ok(()) };
     let mut title = NAME.to_bytes().to_vec();
-    title.resize((end.saturating_sub(start)) as usize, 0);
+    title.resize(end.saturating_sub(start) as usize, 0);
     fs::OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&title, start)
 }
 

@@ -3,19 +3,20 @@
 //!
 //! Always true: a connection is kept until its client has said something or the time is over, since before its first byte a
 //! client may not have seen that its connect succeeded; listeners are kept until the time is over. All other connections are
-//! closed at once, so that who has lost a request with the agent learns it as early as without a holder: first those to
-//! endpoints, so that the kernel does not count them when the clients connect again, then those to clients. What is no TCP
-//! socket is closed last: it can take its time (a link to a tracepoint waits for all CPUs).
+//! closed at once, so that who has lost a request with the agent learns it as early as without a holder. What is no TCP socket
+//! is closed last: it can take its time (a link to a tracepoint waits for all CPUs).
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     time::Instant,
 };
 
 use nix::{
-    fcntl::{FcntlArg, fcntl},
+    dir::Dir,
+    fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::stat::Mode,
 };
 use socket2::SockRef;
 
@@ -24,16 +25,14 @@ const LISTEN: u8 = 10;
 
 /// Closes `descriptors`; those that somebody may be about to look at, by `until`.
 pub(super) fn wind_up(descriptors: Vec<OwnedFd>, until: Instant) {
-    let (mut last, mut unheard, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut last, mut unheard) = (Vec::new(), Vec::new());
     for descriptor in descriptors {
         match kind(&descriptor) {
-            Kind::Upstream => drop(descriptor),
-            Kind::Heard => heard.push(descriptor),
+            Kind::Used => drop(descriptor),
             Kind::Unheard => unheard.push(descriptor),
             Kind::Listener | Kind::Other => last.push(descriptor),
         }
     }
-    drop(heard);
     close_when_heard(unheard, until);
     drop(last);
 }
@@ -48,8 +47,8 @@ fn close_when_heard(mut unheard: Vec<OwnedFd>, until: Instant) {
         if poll(&mut polled, left).is_err() {
             return;
         }
-        let mut heard = polled.into_iter().map(|fd| fd.any().unwrap_or(true)).collect::<Vec<_>>().into_iter();
-        unheard.retain(|_| !heard.next().unwrap_or(true));
+        let silent: Vec<bool> = polled.iter().map(|fd| fd.any() == Some(false)).collect();
+        unheard = unheard.into_iter().zip(silent).filter_map(|(fd, silent)| silent.then_some(fd)).collect();
     }
 }
 
@@ -58,17 +57,12 @@ fn close_when_heard(mut unheard: Vec<OwnedFd>, until: Instant) {
 /// # Safety
 /// Nobody else uses or closes any of them: there is no other thread, and no owner of one is alive or will be dropped.
 pub(super) unsafe fn inherited() -> io::Result<Vec<OwnedFd>> {
-    let names = fs::read_dir("/proc/self/fd")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let numbers: Vec<RawFd> = names.filter_map(|name| name.parse().ok()).collect();
-    // The descriptor through which the folder was read is closed again.
-    let open = numbers.into_iter().filter(|&number| is_open(number));
+    let mut folder = Dir::open("/proc/self/fd", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let own = folder.as_raw_fd();
+    let numbers = folder.iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
+    let others: Vec<RawFd> = numbers.filter(|number| *number != own).collect();
     // SAFETY: each is open, and the caller says that nobody else has it.
-    Ok(open.map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
-}
-
-fn is_open(number: RawFd) -> bool {
-    // SAFETY: `fcntl` answers with EBADF where there is none, and the borrow ends with the call.
-    fcntl(unsafe { BorrowedFd::borrow_raw(number) }, FcntlArg::F_GETFD).is_ok()
+    Ok(others.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +71,8 @@ enum Kind {
     Listener,
     /// A TCP connection to a client, which has said nothing yet.
     Unheard,
-    /// Another one to a client.
-    Heard,
-    /// To an endpoint, or to discovery.
-    Upstream,
+    /// Any other TCP connection: its client has said something, or its other end is an endpoint or discovery.
+    Used,
     /// No TCP socket.
     Other,
 }
@@ -88,9 +80,8 @@ enum Kind {
 fn kind(descriptor: &OwnedFd) -> Kind {
     match tcp_info(descriptor.as_fd()) {
         Some(info) if info.tcpi_state == LISTEN => Kind::Listener,
-        Some(_) if !is_to_a_client(descriptor) => Kind::Upstream,
-        Some(info) if info.tcpi_bytes_received == 0 => Kind::Unheard,
-        Some(_) => Kind::Heard,
+        Some(info) if info.tcpi_bytes_received == 0 && is_to_a_client(descriptor) => Kind::Unheard,
+        Some(_) => Kind::Used,
         None => Kind::Other,
     }
 }
